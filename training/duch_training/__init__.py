@@ -1,0 +1,1 @@
+"""Training of DUCH: captioned images in, a checkpoint out. Needs the extra `train`."""

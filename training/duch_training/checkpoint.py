@@ -1,0 +1,198 @@
+"""The checkpoint: training's folder, and all that export and evaluation need. safetensors and JSON, no pickle.
+
+    config.json          format version, TrainConfig, encoder architectures, preprocessing, dataset facts; written last,
+                         so a folder with a config.json is whole
+    model.safetensors    weights of encoders and heads, feature scaling
+    tokenizer.json
+    split.json           ids of train, query and gallery
+    samples.safetensors  pixels of training images: `calibration` for int8, `heldout` for the parity report
+    samples.json         captions of the same two sets
+
+Samples travel with the checkpoint, so that an export needs no dataset. They come from the training split alone: no
+query ever calibrates what it will judge.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+
+from duch.errors import CheckpointError, DuchError
+from duch.preprocess import ImagePreprocessing, TextPreprocessing
+
+from .config import TrainConfig, from_mapping
+from .data import Split
+from .encoders import ImageEncoder, TextEncoder, backbone_config, rebuild_backbone
+from .model import CrossModalHasher
+
+FORMAT_VERSION = 1
+
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained hasher with everything needed to prepare a query for it.
+
+    Attributes:
+        hasher: in eval mode, float32, on the CPU.
+        config: the settings it was trained with.
+        tokenizer_json: text of tokenizer.json.
+        image: how images are prepared.
+        text: how sentences are prepared.
+        split: ids of train, query and gallery.
+        calibration_pixels: uint8 (c, size, size, 3).
+        calibration_captions: sentences of the training split.
+        heldout_pixels: uint8 (h, size, size, 3), disjoint from the calibration set.
+        heldout_captions: disjoint from the calibration set's images.
+        facts: dataset name, counts and final losses, for people.
+    """
+
+    hasher: CrossModalHasher
+    config: TrainConfig
+    tokenizer_json: str
+    image: ImagePreprocessing
+    text: TextPreprocessing
+    split: Split
+    calibration_pixels: NDArray[np.uint8]
+    calibration_captions: list[str]
+    heldout_pixels: NDArray[np.uint8]
+    heldout_captions: list[str]
+    facts: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; config.json appears last, so a torn write is never taken for one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    hasher = checkpoint.hasher
+    weights = {name: value.detach().cpu().contiguous() for name, value in hasher.state_dict().items()}
+    with replacing(folder / "model.safetensors") as beside:
+        save_file(weights, beside)
+    with replacing(folder / "samples.safetensors") as beside:
+        arrays = {"calibration": checkpoint.calibration_pixels, "heldout": checkpoint.heldout_pixels}
+        save_arrays({name: np.ascontiguousarray(array) for name, array in arrays.items()}, beside)
+    captions = {"calibration": checkpoint.calibration_captions, "heldout": checkpoint.heldout_captions}
+    write_json(folder / "samples.json", captions)
+    with replacing(folder / "tokenizer.json") as beside:
+        beside.write_text(checkpoint.tokenizer_json, encoding="utf-8")
+    checkpoint.split.write(folder / "split.json")
+    image_encoder, text_encoder = hasher.image_encoder, hasher.text_encoder
+    description = {
+        "format": "duch-checkpoint",
+        "format_version": FORMAT_VERSION,
+        "train": checkpoint.config.to_dict(),
+        "image": {
+            "preprocessing": asdict(checkpoint.image),
+            "backbone": backbone_config(image_encoder.backbone),
+            "mean": image_encoder.mean.flatten().tolist(),
+            "std": image_encoder.std.flatten().tolist(),
+        },
+        "text": {
+            "preprocessing": asdict(checkpoint.text),
+            "backbone": backbone_config(text_encoder.backbone),
+            "pooling": text_encoder.pooling,
+        },
+        "facts": checkpoint.facts,
+    }
+    write_json(folder / "config.json", description)
+
+
+def load_checkpoint(folder: Path | str) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        CheckpointError: no checkpoint there, an unfinished run, a newer format, a file that is missing or broken.
+    """
+    folder = Path(folder)
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise CheckpointError(f"checkpoint {folder} does not exist; wanted a folder that `duch train` wrote")
+    if not path.exists():
+        if (folder / "run.json").exists():
+            raise CheckpointError(f"{folder} holds an unfinished run; finish it with `duch train ... --resume`")
+        raise CheckpointError(f"{folder} holds no config.json; wanted a folder that `duch train` wrote")
+    description = _read_json(path)
+    version = description.get("format_version")
+    if description.get("format") != "duch-checkpoint" or not isinstance(version, int):
+        raise CheckpointError(f"{path} is not the config of a duch checkpoint")
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder} has checkpoint format {version}; this duch reads up to {FORMAT_VERSION}: upgrade duch"
+        )
+    try:
+        config = from_mapping(description["train"])
+        image, text = description["image"], description["text"]
+        hasher = CrossModalHasher(
+            ImageEncoder(rebuild_backbone(image["backbone"]), mean=image["mean"], std=image["std"]),
+            TextEncoder(rebuild_backbone(text["backbone"]), pooling=text["pooling"]),
+            n_bits=config.n_bits,
+            width=config.width,
+        )
+        hasher.load_state_dict(load_file(folder / "model.safetensors"))
+        samples = load_arrays(folder / "samples.safetensors")
+        captions = _read_json(folder / "samples.json")
+        return Checkpoint(
+            hasher=hasher.eval(),
+            config=config,
+            tokenizer_json=(folder / "tokenizer.json").read_text(encoding="utf-8"),
+            image=ImagePreprocessing(**image["preprocessing"]),
+            text=TextPreprocessing(**text["preprocessing"]),
+            split=Split.read(folder / "split.json"),
+            calibration_pixels=samples["calibration"],
+            calibration_captions=captions["calibration"],
+            heldout_pixels=samples["heldout"],
+            heldout_captions=captions["heldout"],
+            facts=description.get("facts", {}),
+        )
+    except DuchError as error:
+        raise CheckpointError(f"checkpoint {folder} is broken: {error}") from error
+    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"checkpoint {folder} is broken ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
+            "copy it again or train anew"
+        ) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside the given one to write to; it is synced and renamed into place if the block succeeds."""
+    beside = path.with_name(path.name + ".part")
+    try:
+        yield beside
+        os.chmod(beside, 0o666 & ~_UMASK)  # safetensors writes files that only their owner can read
+        with open(beside, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; copy the checkpoint again or train anew") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds no JSON object")
+    return value

@@ -1,0 +1,109 @@
+"""Training's commands: `duch scenes`, `duch train`, `duch evaluate`. torch is imported when one runs, not before."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from duch.errors import needs_extra
+
+from .config import PRESETS, TrainConfig, load_config
+
+_FOLDER = click.Path(path_type=Path)
+_NEEDS = ("train", "training")
+
+
+@click.command()
+@click.argument("out", type=_FOLDER)
+@click.option("--count", default=2600, show_default=True, help="How many scenes, spread evenly over the classes.")
+@click.option("--size", default=128, show_default=True, help="Side of a scene, in pixels.")
+@click.option("--seed", default=0, show_default=True, help="The same seed draws the same scenes.")
+def scenes(out: Path, count: int, size: int, seed: int) -> None:
+    """Draw aerial scenes with captions into OUT, as a dataset for `duch train`.
+
+    The scenes are procedural: they show what the software does where no data set is at hand, and teach a model nothing
+    about real images.
+    """
+    with needs_extra(*_NEEDS):
+        from .scenes import write_scenes
+        from .train import bar
+    with bar(count, "drawing scenes", "scene") as progress:
+        file = write_scenes(out, count=count, seed=seed, size=size, on_progress=progress)
+    click.echo(f"wrote {count} scenes and {file}")
+
+
+def _config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for every field of TrainConfig; an option that is not given changes nothing."""
+    for spec in reversed(dataclasses.fields(TrainConfig)):
+        name = f"--{spec.name.replace('_', '-')}"
+        choices = spec.metadata["choices"]
+        kind: Any = click.Choice(choices) if choices else type(spec.default)
+        if kind is bool:
+            name = f"{name}/--no-{spec.name.replace('_', '-')}"
+        command = click.option(name, spec.name, type=kind, default=None, help=f"{spec.metadata['help']}.")(command)
+    return command
+
+
+@click.command()
+@click.argument("dataset", type=_FOLDER)
+@click.argument("out", type=_FOLDER)
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny", show_default=True, help="Encoders, sizes.")
+@click.option("--config", "toml", type=_FOLDER, help="TOML file of `field = value` lines that change the preset.")
+@click.option("--skip-bad", is_flag=True, help="Leave out bad records and list them, instead of stopping at the first.")
+@click.option("--resume", is_flag=True, help="Go on with an unfinished run in OUT.")
+@click.option("--overwrite", is_flag=True, help="Replace what an earlier `duch train` wrote to OUT.")
+@_config_options
+def train(
+    dataset: Path,
+    out: Path,
+    preset: str,
+    toml: Path | None,
+    *,
+    skip_bad: bool,
+    resume: bool,
+    overwrite: bool,
+    **fields: Any,
+) -> None:
+    """Train DUCH on the captioned images of DATASET and write a checkpoint to OUT.
+
+    DATASET is a Karpathy JSON (RSICD, UCM-Captions ...), CSV or JSONL file, or a folder with a dataset.json. Classes in
+    it are never trained on. Losses are logged to OUT/losses.csv and drawn in OUT/losses.png.
+    """
+    config = load_config(preset, toml, **{name: value for name, value in fields.items() if value is not None})
+    with needs_extra(*_NEEDS):
+        from .train import train as run
+    try:
+        checkpoint = run(dataset, out, config, skip_bad=skip_bad, resume=resume, overwrite=overwrite)
+    except KeyboardInterrupt:
+        if (out / "state.safetensors").exists():
+            click.echo(f"\nstopped; {out} keeps the last saved epoch, go on with --resume", err=True)
+        raise
+    last = checkpoint.facts["last_epoch"]
+    click.echo(f"wrote checkpoint {out}: {config.n_bits} bits, {config.epochs} epochs, loss {last['loss']:.3f}")
+
+
+@click.command()
+@click.argument("model", type=_FOLDER)
+@click.argument("dataset", type=_FOLDER)
+@click.option("--split", type=_FOLDER, help="Split file; a checkpoint has its own, a bundle needs one.")
+@click.option("-k", default=20, show_default=True, type=click.IntRange(1), help="Rank at which mAP is cut.")
+@click.option("--seed", default=42, show_default=True, help="Draws one caption for each image.")
+@click.option("--skip-bad", is_flag=True, help="Leave out bad records of the dataset.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def evaluate(
+    model: Path, dataset: Path, split: Path | None, k: int, seed: int, *, skip_bad: bool, as_json: bool
+) -> None:
+    """Score MODEL, a checkpoint or a bundle, on the query and gallery parts of DATASET.
+
+    Relevant is what has the query's class. The column `chance` is what random rankings of the same gallery score.
+    """
+    with needs_extra(*_NEEDS):
+        from .evaluate import evaluate as run
+        from .evaluate import table
+    evaluation = run(model, dataset, split_path=split, k=k, seed=seed, skip_bad=skip_bad)
+    click.echo(json.dumps(dataclasses.asdict(evaluation), indent=2) if as_json else table(evaluation))

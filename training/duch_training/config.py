@@ -1,0 +1,206 @@
+"""TrainConfig: every setting of a training run, with its unit, its presets, TOML in and JSON out.
+
+`--preset` chooses encoders and sizes. Each field can then be changed by a TOML file and by an option of its own name on
+the command line (`batch_size` -> `--batch-size`), in this order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from duch.codes import check_n_bits
+from duch.errors import ConfigError
+
+TINY = "tiny"  # an encoder built from config and trained from nothing
+
+
+def _setting(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices, "low": low})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All settings of one run. The defaults are the preset `tiny`."""
+
+    # Data
+    split_rule: str = _setting("public", "how images are split 50/10/40", choices=("public", "stratified", "own"))
+    captions: str = _setting(
+        "all",
+        "captions of an image that are trained on: all, or one drawn by the seed",
+        choices=("all", "one"),
+    )
+    seed: int = _setting(42, "seed of split, caption draw, initial weights, order and views", low=0)
+
+    # Encoders
+    image_encoder: str = _setting(TINY, "Hugging Face model, local folder, or 'tiny' (small ResNet from config)")
+    text_encoder: str = _setting(TINY, "Hugging Face model, local folder, or 'tiny' (small BERT from config)")
+    train_image_encoder: bool = _setting(True, "train the image encoder too, instead of keeping it frozen")
+    train_text_encoder: bool = _setting(True, "train the text encoder too, instead of keeping it frozen")
+    image_size: int = _setting(
+        64, "side of the square that images are resized to, in pixels; 0: the encoder's own", low=0
+    )
+    max_tokens: int = _setting(64, "longest caption read, in tokens; the rest is cut while training", low=3)
+    text_pooling: str = _setting(
+        "mean", "how token vectors become one feature", choices=("mean", "cls", "last4-sum-mean")
+    )
+    feature_scaling: str = _setting(
+        "scalar",
+        "scaling of frozen features: one mean and standard deviation over the training features, or none",
+        choices=("scalar", "none"),
+    )
+
+    # Hash heads
+    n_bits: int = _setting(64, "code length, in bits; a multiple of 8", low=8)
+    width: int = _setting(512, "hidden units of a hash head", low=1)
+
+    # Objective (method: arXiv 2201.08125)
+    temperature: float = _setting(0.3, "temperature of NT-Xent, on cosines", low=1e-3)
+    inter_weight: float = _setting(1.0, "weight of the image-text contrastive term", low=0)
+    image_weight: float = _setting(1.0, "weight of the image-view contrastive term (lambda 1)", low=0)
+    text_weight: float = _setting(1.0, "weight of the text-view contrastive term (lambda 2)", low=0)
+    adversarial_weight: float = _setting(0.01, "weight of the modality-confusion term (alpha)", low=0)
+    quantization_weight: float = _setting(0.01, "weight of the pull to the shared codes B (beta)", low=0)
+    balance_weight: float = _setting(0.01, "weight of the bit-balance term (gamma)", low=0)
+    gradient_penalty: float = _setting(10.0, "weight of the discriminator's gradient penalty", low=0)
+    codes_update: str = _setting(
+        "epoch",
+        "when the shared codes B are made anew: once an epoch, or from each batch",
+        choices=("epoch", "batch"),
+    )
+    skip_twins: bool = _setting(True, "identical captions in a batch are not negatives of each other")
+
+    # Views
+    image_views: str = _setting("basic", "augmented copies of images", choices=("basic", "none"))
+    text_views: str = _setting(
+        "sibling",
+        "augmented copies of captions: words dropped and swapped, the same on another caption of the image, or none",
+        choices=("words", "sibling", "none"),
+    )
+
+    # Optimiser
+    epochs: int = _setting(50, "passes over the training images", low=1)
+    batch_size: int = _setting(128, "pairs a step", low=2)
+    learning_rate: float = _setting(1e-3, "Adam step size of the hash heads", low=0)
+    encoder_learning_rate: float = _setting(1e-3, "Adam step size of encoders that are trained", low=0)
+    discriminator_learning_rate: float = _setting(1e-4, "Adam step size of the discriminator", low=0)
+    weight_decay: float = _setting(5e-4, "L2 penalty of heads and encoders", low=0)
+    schedule: str = _setting(
+        "cosine",
+        "learning rate: cosine to zero after a short warm-up, x0.8 every 50 epochs, or constant",
+        choices=("cosine", "step", "constant"),
+    )
+
+    # Machine
+    device: str = _setting("auto", "auto, cpu, cuda, cuda:1 ...")
+    precision: str = _setting(
+        "auto",
+        "autocast on a GPU; auto is bf16 where the GPU has it",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            value = getattr(self, spec.name)
+            wanted = type(spec.default)
+            if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+                value = float(value)
+                object.__setattr__(self, spec.name, value)
+            if type(value) is not wanted:
+                raise ConfigError(f"{spec.name} is {value!r}; wanted {_KIND[wanted]}")
+            choices, low = spec.metadata["choices"], spec.metadata["low"]
+            if choices and value not in choices:
+                raise ConfigError(f"{spec.name} is {value!r}; wanted one of {', '.join(choices)}")
+            if low is not None and not value >= low:  # NaN is no number above low either
+                raise ConfigError(f"{spec.name} is {value}; wanted at least {low}")
+        check_n_bits(self.n_bits)
+        for modality in ("image", "text"):
+            if getattr(self, f"{modality}_encoder") == TINY and not getattr(self, f"train_{modality}_encoder"):
+                raise ConfigError(
+                    f"{modality}_encoder is 'tiny', which starts from random weights and must be trained; "
+                    f"wanted train_{modality}_encoder true, or a pretrained encoder"
+                )
+
+    def replace(self, **changes: Any) -> TrainConfig:
+        """A copy with some fields changed.
+
+        Raises:
+            ConfigError: an unknown field, or a value of the wrong type or out of range.
+        """
+        return from_mapping({**self.to_dict(), **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON values; `from_mapping` takes them back."""
+        return dataclasses.asdict(self)
+
+
+_KIND = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+# Heads read frozen features: more steps, the papers' step size.
+_FROZEN: dict[str, Any] = {
+    "train_image_encoder": False,
+    "train_text_encoder": False,
+    "image_size": 0,
+    "epochs": 100,
+    "batch_size": 256,
+    "learning_rate": 1e-4,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {},
+    "edge": {
+        **_FROZEN,
+        "image_encoder": "microsoft/resnet-18",
+        "text_encoder": "sentence-transformers/all-MiniLM-L6-v2",
+        "width": 1024,
+    },
+    "paper": {
+        **_FROZEN,
+        "image_encoder": "microsoft/resnet-18",
+        "text_encoder": "bert-base-uncased",
+        "width": 4096,
+        "captions": "one",
+        "text_pooling": "last4-sum-mean",
+        "text_views": "words",
+        "temperature": 1.0,
+        "quantization_weight": 0.001,
+        "skip_twins": False,
+        "schedule": "step",
+    },
+}
+
+
+def from_mapping(values: Mapping[str, Any]) -> TrainConfig:
+    """A config from plain values, such as parsed JSON or TOML.
+
+    Raises:
+        ConfigError: an unknown field, or a value of the wrong type or out of range.
+    """
+    known = {spec.name for spec in dataclasses.fields(TrainConfig)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(f"unknown setting {unknown[0]!r}; wanted one of {', '.join(sorted(known))}")
+    return TrainConfig(**values)
+
+
+def load_config(preset: str = "tiny", toml: Path | None = None, **changes: Any) -> TrainConfig:
+    """The preset's settings, changed by a TOML file of `field = value` lines, changed by keywords.
+
+    Raises:
+        ConfigError: no such preset, a TOML file that cannot be read, or a setting that is unknown or out of range.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"preset is {preset!r}; wanted one of {', '.join(PRESETS)}")
+    values = dict(PRESETS[preset])
+    if toml is not None:
+        try:
+            values |= tomllib.loads(toml.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"config {toml} cannot be read: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"config {toml} is no TOML: {error}") from error
+    return from_mapping(values | changes)

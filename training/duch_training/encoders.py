@@ -1,0 +1,217 @@
+"""Backbones: Hugging Face models by name or folder, or small ones built from config, as plain feature extractors.
+
+Shapes: n batch, t tokens, d features.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    PretrainedConfig,
+    PreTrainedModel,
+    ResNetConfig,
+    ResNetModel,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+
+from duch.errors import ConfigError
+from duch.preprocess import ImagePreprocessing, TextPreprocessing
+
+from .config import TINY, TrainConfig
+
+# ImageNet statistics, for a backbone that does not say its own.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+class ImageEncoder(nn.Module):
+    """Normalises pixels and runs an image backbone; the feature is its pooled last hidden state.
+
+    A feature map (n, d, h, w) is averaged over its places; of a token sequence (n, t, d) the class token is taken.
+
+    Shape: uint8 (n, size, size, 3) -> (n, d).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        *,
+        mean: Iterable[float] = _MEAN,
+        std: Iterable[float] = _STD,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1))
+        config = backbone.config
+        self.n_features = int(getattr(config, "hidden_size", 0) or config.hidden_sizes[-1])
+
+    def forward(self, pixels: Tensor) -> Tensor:  # noqa: D102
+        channels_first = pixels.permute(0, 3, 1, 2).to(self.mean.dtype)  # (n, 3, size, size)
+        normalised = (channels_first / 255 - self.mean) / self.std
+        hidden = self.backbone(pixel_values=normalised).last_hidden_state
+        return hidden.mean(dim=(2, 3)) if hidden.ndim == 4 else hidden[:, 0]  # (n, d)
+
+
+class TextEncoder(nn.Module):
+    """Runs a text backbone and pools its token vectors; padding never takes part.
+
+    pooling: `mean` over the tokens, `cls` the first token, `last4-sum-mean` the mean over the tokens of the sum of the
+    last four layers (as DUCH does, but masked: the public code averages over padding too).
+
+    Shape: input_ids, attention_mask int64 (n, t) -> (n, d).
+    """
+
+    def __init__(self, backbone: PreTrainedModel, *, pooling: str = "mean") -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pooling = pooling
+        self.n_features = int(backbone.config.hidden_size)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:  # noqa: D102
+        all_layers = self.pooling == "last4-sum-mean"
+        output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=all_layers)
+        if self.pooling == "cls":
+            return output.last_hidden_state[:, 0]  # (n, d)
+        tokens = torch.stack(output.hidden_states[-4:]).sum(0) if all_layers else output.last_hidden_state
+        mask = attention_mask.unsqueeze(-1).to(tokens.dtype)  # (n, t, 1)
+        return (tokens * mask).sum(1) / mask.sum(1).clamp_min(1)  # (n, d)
+
+
+def build_image_encoder(config: TrainConfig) -> tuple[ImageEncoder, ImagePreprocessing]:
+    """The image encoder of a config, and how images are prepared for it.
+
+    Raises:
+        ConfigError: it cannot be loaded.
+    """
+    if config.image_encoder == TINY:
+        backbone = ResNetModel(
+            ResNetConfig(embedding_size=32, hidden_sizes=[32, 64, 128, 256], depths=[1, 1, 1, 1], layer_type="basic")
+        )
+        return ImageEncoder(backbone), ImagePreprocessing(size=config.image_size or 64)
+    backbone = _load(config.image_encoder, "image")
+    facts = _image_facts(config.image_encoder)
+    own = facts.get("crop_size") or facts.get("size") or {}
+    own_size = own if isinstance(own, int) else own.get("height") or own.get("shortest_edge")
+    size = config.image_size or own_size or getattr(backbone.config, "image_size", None) or 224
+    encoder = ImageEncoder(backbone, mean=facts.get("image_mean") or _MEAN, std=facts.get("image_std") or _STD)
+    return encoder, ImagePreprocessing(size=int(size))
+
+
+def _image_facts(name: str) -> dict[str, Any]:
+    try:
+        return BaseImageProcessor.get_image_processor_dict(name)[0]
+    except OSError:
+        return {}  # a backbone without preprocessor_config.json: ImageNet's numbers
+
+
+def build_text_encoder(config: TrainConfig, captions: Iterable[str]) -> tuple[TextEncoder, str, TextPreprocessing]:
+    """The text encoder of a config, its tokenizer.json, and how sentences are prepared for it.
+
+    Args:
+        config: names the encoder.
+        captions: the training captions, from which the tiny text encoder learns its vocabulary.
+
+    Raises:
+        ConfigError: it cannot be loaded.
+    """
+    if config.text_encoder == TINY:
+        tokenizer = learn_wordpiece(captions)
+        backbone: PreTrainedModel = BertModel(
+            BertConfig(
+                vocab_size=tokenizer.get_vocab_size(),
+                hidden_size=128,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                intermediate_size=256,
+                max_position_embeddings=config.max_tokens,
+                attn_implementation="eager",
+            ),
+            add_pooling_layer=False,
+        )
+        tokenizer_json, pad_id = tokenizer.to_str(), 0
+    else:
+        backbone = _load(config.text_encoder, "text")
+        try:
+            fast = AutoTokenizer.from_pretrained(config.text_encoder, use_fast=True)
+            tokenizer_json = fast.backend_tokenizer.to_str()
+        except Exception as error:  # hub, file and conversion errors have no common base
+            raise ConfigError(
+                f"tokenizer of {config.text_encoder!r} cannot be loaded: {_one_line(error)}; wanted a tokenizer.json"
+            ) from error
+        pad_id = fast.pad_token_id or 0
+    limit = min(config.max_tokens, getattr(backbone.config, "max_position_embeddings", config.max_tokens))
+    encoder = TextEncoder(backbone, pooling=config.text_pooling)
+    return encoder, tokenizer_json, TextPreprocessing(max_tokens=limit, pad_id=pad_id)
+
+
+def learn_wordpiece(captions: Iterable[str], *, vocab_size: int = 2000) -> Tokenizer:
+    """A lower-casing WordPiece tokenizer with BERT's special tokens, learnt from captions."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=_SPECIAL, show_progress=False, min_frequency=2
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    cls, sep = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", sep), ("[CLS]", cls))
+    return tokenizer
+
+
+def _load(name: str, kind: str) -> PreTrainedModel:
+    """A pretrained backbone, without a pooling layer and with attention that exports plainly."""
+    try:
+        config = AutoConfig.from_pretrained(name)
+        return AutoModel.from_pretrained(name, config=config, **_model_options(config))
+    except Exception as error:  # hub, file and weight errors have no common base
+        raise ConfigError(
+            f"{kind} encoder {name!r} cannot be loaded ({_one_line(error)}); wanted a Hugging Face model that this "
+            f"machine can reach, or a local folder; --preset tiny needs neither"
+        ) from error
+
+
+def rebuild_backbone(config: dict[str, Any]) -> PreTrainedModel:
+    """A backbone of the same architecture, weights not set, from `backbone_config`."""
+    values = dict(config)
+    rebuilt = AutoConfig.for_model(values.pop("model_type"), **values)
+    return AutoModel.from_config(rebuilt, **_model_options(rebuilt))
+
+
+def backbone_config(backbone: PreTrainedModel) -> dict[str, Any]:
+    """The architecture of a backbone as plain JSON values."""
+    config: PretrainedConfig = backbone.config
+    values = config.to_diff_dict()
+    values.pop("_name_or_path", None)  # a path of the training machine is nobody else's business
+    return {"model_type": config.model_type, **values}
+
+
+def _model_options(config: PretrainedConfig) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    model_class = AutoModel._model_mapping[type(config)]
+    if isinstance(model_class, tuple):
+        model_class = model_class[0]
+    if "add_pooling_layer" in inspect.signature(model_class.__init__).parameters:
+        options["add_pooling_layer"] = False  # unused weights, and a third more nodes in the graph
+    if getattr(config, "num_attention_heads", None):
+        options["attn_implementation"] = "eager"
+    return options
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

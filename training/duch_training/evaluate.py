@@ -1,0 +1,174 @@
+"""Scores of a checkpoint or a bundle on the query and gallery parts of a split, in all four directions.
+
+A checkpoint is coded by torch, a bundle by onnxruntime; from the packed codes on both take the same path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from duch.codes import PackedCodes, binarize, pack_codes
+from duch.errors import BundleError, DatasetError
+from duch.metrics import chance, rank_relevance, scores
+from duch.preprocess import ImagePreprocessing, Tokenizer
+
+from .checkpoint import Checkpoint, load_checkpoint
+from .data import CaptionedImage, Split, draw_captions, load_pixels, read_dataset
+from .pairs import Progress
+
+DIRECTIONS = ("t2i", "i2t", "i2i", "t2t")
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores by direction and name, with what they were measured on.
+
+    Attributes:
+        scores: direction -> score name -> value.
+        chance: the same for random rankings.
+        facts: engine, dataset, split rule, numbers of queries and gallery items.
+    """
+
+    scores: dict[str, dict[str, float]]
+    chance: dict[str, dict[str, float]]
+    facts: dict[str, Any]
+
+
+class TorchCoder:
+    """Codes by the checkpoint's own torch modules."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.hasher = checkpoint.hasher
+        self.tokenizer = Tokenizer(checkpoint.tokenizer_json, checkpoint.text)
+
+    @torch.inference_mode()
+    def encode_pixels(self, pixels: NDArray[np.uint8]) -> PackedCodes:
+        """Shape: uint8 (n, size, size, 3) -> (n, b / 8)."""
+        batches = [self.hasher.relax_images(torch.from_numpy(batch)) for batch in _batches(pixels)]
+        return pack_codes(binarize(torch.cat(batches).numpy()))
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: list[str]) -> PackedCodes:
+        """Shape: n sentences -> (n, b / 8)."""
+        batches = []
+        for start in range(0, len(texts), _BATCH):
+            ids, mask = self.tokenizer(texts[start : start + _BATCH], truncate=True)
+            batches.append(self.hasher.relax_texts(torch.from_numpy(ids), torch.from_numpy(mask)))
+        return pack_codes(binarize(torch.cat(batches).numpy()))
+
+
+class BundleCoder:
+    """Codes by a bundle's graphs in onnxruntime, the way the edge makes them."""
+
+    def __init__(self, folder: Path) -> None:
+        from duch.encoder import Encoder
+
+        self.encoder = Encoder(folder)
+        self.tokenizer = Tokenizer(self.encoder.bundle.tokenizer_json(), self.encoder.bundle.text)
+
+    def encode_pixels(self, pixels: NDArray[np.uint8]) -> PackedCodes:
+        """Shape: uint8 (n, size, size, 3) -> (n, b / 8)."""
+        return np.concatenate([self.encoder.encode_pixels(batch) for batch in _batches(pixels)])
+
+    def encode_texts(self, texts: list[str]) -> PackedCodes:
+        """Shape: n sentences -> (n, b / 8)."""
+        return self.encoder.encode_texts(texts)
+
+
+def _batches(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    return [pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH)]
+
+
+def open_coder(model: Path) -> tuple[TorchCoder | BundleCoder, ImagePreprocessing, Split | None, str]:
+    """The coder of a checkpoint or bundle folder, its image preprocessing, its split if it has one, and a name."""
+    if (model / "manifest.json").exists():
+        coder = BundleCoder(model)
+        return coder, coder.encoder.image, None, "onnxruntime"
+    checkpoint = load_checkpoint(model)
+    return TorchCoder(checkpoint), checkpoint.image, checkpoint.split, "torch"
+
+
+def evaluate(
+    model: Path,
+    dataset_path: Path,
+    *,
+    split_path: Path | None = None,
+    seed: int = 42,
+    k: int = 20,
+    skip_bad: bool = False,
+    progress: Progress = lambda _: None,
+) -> Evaluation:
+    """Score a model on a dataset.
+
+    Args:
+        model: folder of a checkpoint or of a bundle.
+        dataset_path: the dataset that the split belongs to; its classes say what is relevant.
+        split_path: a split file; else the checkpoint's own. A bundle has none and needs one.
+        seed: draws one caption for each image, by the public rule.
+        k: rank at which the mAP definitions cut.
+        skip_bad: leave out bad records of the dataset.
+        progress: told about images as they are read.
+
+    Raises:
+        DuchError: a broken model, dataset or split; a dataset without classes.
+    """
+    coder, image, own_split, engine = open_coder(model)
+    dataset = read_dataset(dataset_path, skip_bad=skip_bad)
+    split = Split.read(split_path) if split_path else own_split
+    if split is None:
+        raise BundleError(f"{model} is a bundle, which holds no split; give one with --split CHECKPOINT/split.json")
+    parts = {"query": dataset.subset(split.query), "gallery": dataset.subset(split.gallery)}
+    codes: dict[tuple[str, str], PackedCodes] = {}
+    labels: dict[str, NDArray[Any]] = {}
+    for part, images in parts.items():
+        labels[part] = _labels(images, dataset.name)
+        _, pixels = load_pixels(replace(dataset, images=tuple(images)), image, on_progress=progress)
+        codes["i", part] = coder.encode_pixels(pixels)
+        codes["t", part] = coder.encode_texts(draw_captions(images, seed=seed))
+    found, random_level = {}, {}
+    for direction in DIRECTIONS:
+        asked, held = direction[0], direction[2]
+        relevant = rank_relevance(codes[asked, "query"], codes[held, "gallery"], labels["query"], labels["gallery"])
+        found[direction] = scores(relevant, k=k)
+        random_level[direction] = chance(relevant, k=k)
+    facts = {
+        "engine": engine,
+        "dataset": dataset.name,
+        "split": split.rule,
+        "n_queries": len(split.query),
+        "n_gallery": len(split.gallery),
+        "n_bits": codes["i", "query"].shape[1] * 8,
+    }
+    return Evaluation(found, random_level, facts)
+
+
+def _labels(images: list[CaptionedImage], name: str) -> NDArray[Any]:
+    without = sum(image.label is None for image in images)
+    if without:
+        raise DatasetError(
+            f"{without} of {len(images)} images of {name} have no class, so nothing says which hits are right; "
+            "training needs no classes, but these scores do"
+        )
+    return np.array([image.label for image in images])
+
+
+def table(evaluation: Evaluation) -> str:
+    """The scores as a table for people, chance level in the last column."""
+    facts = evaluation.facts
+    lines = [
+        f"{facts['dataset']}: {facts['n_queries']} queries, {facts['n_gallery']} in the gallery, "
+        f"split {facts['split']}, {facts['n_bits']} bits, {facts['engine']}",
+        f"{'score':<24}" + "".join(f"{direction:>8}" for direction in DIRECTIONS) + f"{'chance':>8}",
+    ]
+    for name in evaluation.scores[DIRECTIONS[0]]:
+        values = [evaluation.scores[direction][name] for direction in DIRECTIONS]
+        level = evaluation.chance[DIRECTIONS[0]][name]
+        lines.append(f"{name:<24}" + "".join(f"{value:>8.3f}" for value in [*values, level]))
+    return "\n".join(lines)

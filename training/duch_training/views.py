@@ -1,0 +1,79 @@
+"""Views: augmented copies of images and captions that mean the same.
+
+Shapes: n batch; pixels uint8 (n, size, size, 3).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def view_images(pixels: Tensor, generator: torch.Generator, *, kind: str = "basic") -> Tensor:
+    """An augmented copy of each image, or the images themselves for the kind `none`.
+
+    `basic`: quarter turns and mirror images (a tile seen from above has no up), a turn of up to 10 degrees, a crop of
+    60 to 100 % of the area, then brightness, contrast and saturation by up to 30 %. One draw an image.
+
+    Shape: uint8 (n, size, size, 3) -> the same.
+    """
+    if kind == "none":
+        return pixels
+    n = len(pixels)
+
+    def uniform(low: float, high: float) -> Tensor:  # (n,)
+        return torch.empty(n).uniform_(low, high, generator=generator).to(pixels.device)
+
+    def choice(values: int) -> Tensor:  # (n,)
+        return torch.randint(values, (n,), generator=generator).to(pixels.device)
+
+    side = uniform(0.6, 1.0).sqrt()
+    angle = choice(4) * (math.pi / 2) + uniform(-10, 10) * (math.pi / 180)
+    mirror = choice(2) * 2.0 - 1
+    rows = torch.stack(
+        [
+            torch.stack([side * angle.cos() * mirror, -side * angle.sin(), (1 - side) * uniform(-1, 1)], 1),
+            torch.stack([side * angle.sin() * mirror, side * angle.cos(), (1 - side) * uniform(-1, 1)], 1),
+        ],
+        1,
+    )  # (n, 2, 3)
+    images = pixels.permute(0, 3, 1, 2).float()  # (n, 3, size, size)
+    grid = F.affine_grid(rows, list(images.shape), align_corners=False)
+    images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+    def factor() -> Tensor:  # (n, 1, 1, 1)
+        return uniform(0.7, 1.3).view(n, 1, 1, 1)
+
+    images = images * factor()  # brightness
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    images = mean + (images - mean) * factor()  # contrast
+    grey = (images * torch.tensor(_LUMA, device=pixels.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    images = grey + (images - grey) * factor()  # saturation
+    return images.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def view_caption(caption: str, generator: random.Random, *, kind: str = "words", siblings: Sequence[str] = ()) -> str:
+    """An augmented copy of a caption.
+
+    `words`: each word is dropped with probability 0.15 (at least two stay), then one pair of neighbours is swapped with
+    probability 0.3. `sibling`: the same, on another caption of the same image where there is one. `none`: the caption.
+    """
+    if kind == "none":
+        return caption
+    others = [sibling for sibling in siblings if sibling != caption]
+    if kind == "sibling" and others:
+        caption = generator.choice(others)
+    words = caption.split()
+    kept = [word for word in words if generator.random() >= 0.15]
+    words = kept if len(kept) >= 2 else words
+    if len(words) > 1 and generator.random() < 0.3:
+        i = generator.randrange(len(words) - 1)
+        words[i], words[i + 1] = words[i + 1], words[i]
+    return " ".join(words)
