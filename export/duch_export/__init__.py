@@ -1,0 +1,1 @@
+"""From a trained checkpoint to the bundle that the edge loads: ONNX graphs, int8, proof."""
