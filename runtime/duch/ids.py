@@ -1,0 +1,35 @@
+"""Ids of tiles: a path under the gallery's root as text, and back.
+
+An id is the POSIX path relative to the root. A file name is bytes and an id is text, so bytes that are not UTF-8 are
+percent-escaped (`%FF`); a `%` that would read as such an escape becomes `%25`. Every path therefore has one id, and
+every id leads back to its path.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+_ESCAPE_LOOKALIKE = re.compile(rb"%(?=[0-9A-Fa-f]{2})")
+
+
+def path_to_id(path: str | os.PathLike[str]) -> str:
+    """The id of a file, from its path relative to the gallery's root."""
+    raw = _ESCAPE_LOOKALIKE.sub(b"%25", os.fsencode(path))
+    # surrogateescape keeps a byte that is not UTF-8 as U+DC80..U+DCFF; nothing else decodes to those.
+    return "".join(
+        f"%{ord(char) - 0xDC00:02X}" if "\udc80" <= char <= "\udcff" else char
+        for char in raw.decode("utf-8", "surrogateescape")
+    )
+
+
+def id_to_path(tile_id: str) -> str:
+    """The path that an id stands for, relative to the gallery's root; the inverse of `path_to_id`."""
+    return os.fsdecode(unquote_to_bytes(tile_id.encode("utf-8")))
+
+
+def place_to_path(folder: Path, place: str | None) -> Path | None:
+    """A place that a gallery keeps relative to its own folder, so that both can be moved together."""
+    return None if place is None else Path(os.path.normpath(Path(os.path.realpath(folder)) / id_to_path(place)))

@@ -1,0 +1,180 @@
+"""What a gallery knows of one image or sentence, and the exact form in which its catalog keeps it."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import InputError
+
+Modality = Literal["image", "text"]
+MODALITIES = ("image", "text")
+Value = None | int | float | str | bytes
+
+# The columns of table tiles that its CRC covers, in the order in which it covers them.
+COLUMNS = "seq, row, id, modality, uri, text, size, mtime_ns, west, south, east, north, time_us, attributes, deleted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """What the catalog keeps of one image or sentence.
+
+    Attributes:
+        id: unique among the live tiles of a gallery.
+        modality: "image" or "text".
+        uri: where an image lies, as an id-escaped path relative to the gallery's root.
+        text: the sentence of a text.
+        size: bytes of the image file.
+        mtime_ns: its modification time, nanoseconds since 1970 UTC.
+        footprint: west, south, east, north in degrees, EPSG:4326; west > east crosses the antimeridian.
+        time_us: acquisition time, microseconds since 1970 UTC.
+        attributes: anything else, as JSON values.
+    """
+
+    id: str
+    modality: Modality
+    uri: str | None = None
+    text: str | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
+    footprint: tuple[float, float, float, float] | None = None
+    time_us: int | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse what the catalog could not give back unchanged.
+
+        Raises:
+            InputError: empty id, unknown modality, text that is no Unicode, attributes that are no JSON, odd numbers.
+        """
+        if not self.id:
+            raise InputError("a tile has an empty id; wanted a path or a name")
+        if self.modality not in MODALITIES:
+            raise InputError(f"tile {self.id!r} has modality {self.modality!r}; wanted image or text")
+        if self.footprint is not None and not (len(self.footprint) == 4 and all(map(math.isfinite, self.footprint))):
+            raise InputError(f"tile {self.id!r} has footprint {self.footprint}; wanted west, south, east, north")
+        for number in (self.size, self.mtime_ns, self.time_us):
+            if number is not None and not -(2**63) <= number < 2**63:
+                raise InputError(f"tile {self.id!r} has the number {number}, which does not fit 64 bits")
+        try:
+            for text in (self.id, self.uri or "", self.text or "", attributes_to_json(self.attributes) or ""):
+                text.encode("utf-8")
+        except (UnicodeEncodeError, TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"tile {self.id!a} cannot be stored as UTF-8 and JSON: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTile(Tile):
+    """A tile with its place in the gallery.
+
+    Attributes:
+        seq: given at insertion, never reused.
+        row: its code in the codes file of the current generation.
+        deleted: a tombstone; the tile was replaced or removed.
+    """
+
+    seq: int
+    row: int
+    deleted: bool = False
+
+    @classmethod
+    def of(cls, tile: Tile, *, seq: int, row: int) -> StoredTile:
+        """A tile at its place."""
+        return cls(**{name: getattr(tile, name) for name in Tile.__dataclass_fields__}, seq=seq, row=row)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """A tile that was found.
+
+    Attributes:
+        rank: 1 for the nearest.
+        distance: bits in which its code differs from the query's.
+        seq: its place in the order of insertion; ties are ranked by it.
+        id: its id.
+        modality: "image" or "text".
+        uri: where an image lies, relative to the gallery's root.
+        text: the sentence of a text.
+        footprint: west, south, east, north in degrees, if known.
+        time_us: acquisition time in microseconds since 1970 UTC, if known.
+        attributes: anything else that is known.
+        path: the image file; None for a text, and where the file is missing or was not looked for.
+    """
+
+    rank: int
+    distance: int
+    seq: int
+    id: str
+    modality: Modality
+    uri: str | None = None
+    text: str | None = None
+    footprint: tuple[float, float, float, float] | None = None
+    time_us: int | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    @classmethod
+    def of(cls, tile: StoredTile, *, rank: int, distance: int) -> Hit:
+        """A tile as it was found."""
+        shared = ("seq", "id", "modality", "uri", "text", "footprint", "time_us", "attributes")
+        return cls(rank=rank, distance=distance, **{name: getattr(tile, name) for name in shared})
+
+
+def row_crc(values: Iterable[Value]) -> int:
+    """CRC-32 over the values of a row, each as a type byte and its little-endian bytes (GALLERY.md)."""
+    parts = []
+    for value in values:
+        if value is None:
+            parts.append(b"\0")
+        elif isinstance(value, int):
+            parts.append(struct.pack("<Bq", 1, value))
+        elif isinstance(value, float):
+            parts.append(struct.pack("<Bd", 2, value))
+        else:
+            # Damage may turn a text into a BLOB or into no UTF-8 at all: its CRC must then differ, and not fail.
+            raw, kind = (value, 4) if isinstance(value, bytes) else (value.encode("utf-8", "surrogateescape"), 3)
+            parts.append(struct.pack("<BI", kind, len(raw)) + raw)
+    return zlib.crc32(b"".join(parts))
+
+
+def attributes_to_json(attributes: Mapping[str, Any]) -> str | None:
+    """Attributes as the catalog stores them: sorted keys, no spaces, no NaN; None if there are none."""
+    if not attributes:
+        return None
+    return json.dumps(dict(attributes), ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
+def to_values(tile: StoredTile) -> tuple[Value, ...]:
+    """The row of a tile: the values of `COLUMNS`."""
+    # + 0.0 makes -0.0 a plain zero, as SQLite does when it stores it.
+    edges = (None,) * 4 if tile.footprint is None else tuple(float(edge) + 0.0 for edge in tile.footprint)
+    return (
+        *(tile.seq, tile.row, tile.id, tile.modality, tile.uri, tile.text, tile.size, tile.mtime_ns),
+        *edges,
+        *(tile.time_us, attributes_to_json(tile.attributes), int(tile.deleted)),
+    )
+
+
+def from_values(values: Sequence[Any]) -> StoredTile:
+    """The tile of a row, from the values of `COLUMNS`; the inverse of `to_values`."""
+    seq, row, tile_id, modality, uri, text, size, mtime_ns, *edges, time_us, attributes, deleted = values
+    return StoredTile(
+        seq=seq,
+        row=row,
+        id=tile_id,
+        modality=modality,
+        uri=uri,
+        text=text,
+        size=size,
+        mtime_ns=mtime_ns,
+        footprint=None if edges[0] is None else (edges[0], edges[1], edges[2], edges[3]),
+        time_us=time_us,
+        attributes={} if attributes is None else json.loads(attributes),
+        deleted=bool(deleted),
+    )
