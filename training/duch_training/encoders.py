@@ -6,11 +6,12 @@ Shapes: n batch, t tokens, d features.
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -159,17 +160,24 @@ def build_text_encoder(config: TrainConfig, captions: Iterable[str]) -> tuple[Te
     return encoder, tokenizer_json, TextPreprocessing(max_tokens=limit, pad_id=pad_id)
 
 
-def learn_wordpiece(captions: Iterable[str], *, vocab_size: int = 2000) -> Tokenizer:
-    """A lower-casing WordPiece tokenizer with BERT's special tokens, learnt from captions."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=_SPECIAL, show_progress=False, min_frequency=2
+def learn_wordpiece(captions: Iterable[str], *, vocab_size: int = 4000) -> Tokenizer:
+    """A lower-casing WordPiece tokenizer with BERT's special tokens, learnt from captions.
+
+    The vocabulary is every character and the most frequent words that occur twice or more. The library's own
+    WordPieceTrainer breaks ties by hash order, so that two runs of one seed would disagree.
+    """
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    counts = Counter(
+        word for caption in captions for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(caption))
     )
-    tokenizer.train_from_iterator(captions, trainer)
-    cls, sep = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
+    characters = sorted(set("".join(counts)))
+    words = sorted((word for word in counts if counts[word] > 1), key=lambda word: (-counts[word], word))
+    pieces = [*_SPECIAL, *characters, *(f"##{character}" for character in characters), *words]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces)) if number < vocab_size}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+    tokenizer.decoder = decoders.WordPiece()
+    cls, sep = (vocabulary[token] for token in ("[CLS]", "[SEP]"))
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", sep), ("[CLS]", cls))
     return tokenizer
 

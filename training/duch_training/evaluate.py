@@ -51,7 +51,7 @@ class TorchCoder:
     @torch.inference_mode()
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> PackedCodes:
         """Shape: uint8 (n, size, size, 3) -> (n, b / 8)."""
-        batches = [self.hasher.relax_images(torch.from_numpy(batch)) for batch in _batches(pixels)]
+        batches = [self.hasher.relax_images(batch) for batch in torch.from_numpy(pixels).split(_BATCH)]
         return pack_codes(binarize(torch.cat(batches).numpy()))
 
     @torch.inference_mode()
@@ -71,19 +71,14 @@ class BundleCoder:
         from duch.encoder import Encoder
 
         self.encoder = Encoder(folder)
-        self.tokenizer = Tokenizer(self.encoder.bundle.tokenizer_json(), self.encoder.bundle.text)
 
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> PackedCodes:
         """Shape: uint8 (n, size, size, 3) -> (n, b / 8)."""
-        return np.concatenate([self.encoder.encode_pixels(batch) for batch in _batches(pixels)])
+        return self.encoder.encode_pixels(pixels)
 
     def encode_texts(self, texts: list[str]) -> PackedCodes:
         """Shape: n sentences -> (n, b / 8)."""
-        return self.encoder.encode_texts(texts)
-
-
-def _batches(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    return [pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH)]
+        return self.encoder.encode_texts(texts, truncate=True)
 
 
 def open_coder(model: Path) -> tuple[TorchCoder | BundleCoder, ImagePreprocessing, Split | None, str]:

@@ -1,0 +1,153 @@
+"""Every term of the objective against a loop written from its formula, a closed form, or an independent library."""
+
+import math
+
+import pytest
+import torch
+from pytorch_metric_learning.losses import NTXentLoss as LibraryNTXent
+
+from duch_training.config import TrainConfig
+from duch_training.losses import (
+    BitBalanceLoss,
+    DiscriminatorLoss,
+    DuchLoss,
+    ModalityConfusionLoss,
+    NTXentLoss,
+    QuantizationLoss,
+    RelaxedBatch,
+    signs,
+)
+from duch_training.model import Discriminator
+
+
+def codes(n=12, b=16, seed=0):
+    return torch.tanh(torch.randn(n, b, generator=torch.Generator().manual_seed(seed)))
+
+
+def batch_of(n=12, b=16):
+    return RelaxedBatch(*(codes(n, b, seed) for seed in range(4)))
+
+
+def slow_nt_xent(a, b, temperature, twins=None):
+    rows = [row / row.norm() for row in [*a, *b]]
+    n, total = len(a), 0.0
+    for r in range(2 * n):
+        partner = (r + n) % (2 * n)
+        denominator = 0.0
+        for other in range(2 * n):
+            if other == r or (twins is not None and other != partner and twins[r % n, other % n]):
+                continue
+            denominator += math.exp(float(rows[r] @ rows[other]) / temperature)
+        total -= float(rows[r] @ rows[partner]) / temperature - math.log(denominator)
+    return total / (2 * n)
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.3, 1.0, 2.0])
+def test_nt_xent_equals_a_loop_written_from_the_formula_at_every_temperature(temperature):
+    a, b = codes(seed=1), codes(seed=2)
+    assert NTXentLoss(temperature)(a, b).item() == pytest.approx(slow_nt_xent(a, b, temperature), rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_nt_xent_equals_pytorch_metric_learning(temperature):
+    a, b = codes(seed=1), codes(seed=2)
+    labels = torch.arange(len(a)).repeat(2)
+    expected = LibraryNTXent(temperature=temperature)(torch.cat([a, b]), labels)
+    assert NTXentLoss(temperature)(a, b).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_nt_xent_is_symmetric_in_its_two_sets():
+    a, b = codes(seed=1), codes(seed=2)
+    assert NTXentLoss(0.5)(a, b).item() == pytest.approx(NTXentLoss(0.5)(b, a).item(), rel=1e-6)
+
+
+def test_nt_xent_of_identical_rows_is_the_log_of_the_number_of_rivals():
+    same = torch.ones(8, 16)
+    assert NTXentLoss(0.5)(same, same).item() == pytest.approx(math.log(15), rel=1e-5)
+
+
+def test_twins_are_no_negatives_but_stay_positives_of_their_own_partner():
+    a, b = codes(seed=1), codes(seed=2)
+    twins = torch.eye(len(a), dtype=torch.bool)
+    twins[2, 5] = twins[5, 2] = True
+    assert NTXentLoss(0.5)(a, b, twins).item() == pytest.approx(slow_nt_xent(a, b, 0.5, twins), rel=1e-5)
+    assert NTXentLoss(0.5)(a, b, twins) < NTXentLoss(0.5)(a, b)
+
+
+def test_a_batch_of_nothing_but_twins_costs_nothing_and_has_a_finite_gradient():
+    a, b = codes(seed=1).requires_grad_(), codes(seed=2)
+    loss = NTXentLoss(0.5)(a, b, torch.ones(len(a), len(a), dtype=torch.bool))
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert torch.isfinite(a.grad).all()
+
+
+def test_confusion_is_paid_by_both_modalities():
+    image, text = torch.zeros(5, requires_grad=True), torch.zeros(5, requires_grad=True)
+    loss = ModalityConfusionLoss()(image, text)
+    loss.backward()
+    assert loss.item() == pytest.approx(2 * math.log(2))
+    assert (image.grad < 0).all(), "descent must raise the image logits, towards text"
+    assert (text.grad > 0).all(), "descent must lower the text logits, towards image"
+
+
+def test_discriminator_loss_is_cross_entropy_plus_the_gradient_penalty_of_a_loop():
+    torch.manual_seed(0)
+    discriminator = Discriminator(16)
+    image, text = codes(seed=1), codes(seed=2)
+    plain = DiscriminatorLoss(discriminator, gradient_penalty=0)(image, text)
+    p_text, p_image = torch.sigmoid(discriminator(text)), torch.sigmoid(discriminator(image))
+    assert plain.item() == pytest.approx((-p_text.log().mean() - (1 - p_image).log().mean()).item(), rel=1e-5)
+
+    torch.manual_seed(7)
+    loss = DiscriminatorLoss(discriminator, gradient_penalty=10)(image, text)
+    torch.manual_seed(7)
+    mix = torch.rand(len(image), 1)
+    penalties = []
+    for row in range(len(image)):
+        point = (mix[row] * text[row] + (1 - mix[row]) * image[row]).requires_grad_(True)
+        (slope,) = torch.autograd.grad(discriminator(point[None]).sum(), point)
+        penalties.append((slope.norm() - 1).item() ** 2)
+    assert loss.item() == pytest.approx(plain.item() + 10 * sum(penalties) / len(penalties), rel=1e-4)
+
+
+def test_the_discriminator_learns_to_tell_separable_codes_apart():
+    torch.manual_seed(0)
+    discriminator = Discriminator(16)
+    optimiser = torch.optim.Adam(discriminator.parameters(), lr=1e-2)
+    image, text = codes(64, seed=1) - 0.5, codes(64, seed=2) + 0.5
+    for _ in range(50):
+        optimiser.zero_grad()
+        DiscriminatorLoss(discriminator, gradient_penalty=1)(image, text).backward()
+        optimiser.step()
+    assert discriminator(text).mean() > discriminator(image).mean() + 1
+
+
+def test_quantization_equals_a_loop_and_vanishes_on_codes_that_are_binary_already():
+    batch = batch_of()
+    shared = signs(batch.consensus())
+    expected = sum(sum(float((shared[i] - view[i]).pow(2).sum()) for i in range(12)) / 12 for view in batch.all())
+    assert QuantizationLoss()(batch, shared).item() == pytest.approx(expected, rel=1e-5)
+    assert QuantizationLoss()(RelaxedBatch(shared, shared, shared, shared), shared).item() == 0
+
+
+def test_bit_balance_is_zero_for_bits_that_split_the_batch_and_full_for_constant_bits():
+    halves = torch.ones(8, 16)
+    halves[4:] = -1
+    assert BitBalanceLoss()(RelaxedBatch(halves, halves, halves, halves)).item() == 0
+    ones = torch.ones(8, 16)
+    assert BitBalanceLoss()(RelaxedBatch(ones, ones, ones, ones)).item() == 4 * 16
+
+
+def test_the_sign_of_zero_is_plus_one_as_in_packed_codes():
+    assert signs(torch.tensor([-0.5, 0.0, -0.0, 0.5])).tolist() == [-1, 1, 1, 1]
+
+
+def test_the_objective_is_the_weighted_sum_of_its_terms():
+    config = TrainConfig(inter_weight=2.0, text_weight=0.5, adversarial_weight=0.1)
+    batch, loss = batch_of(b=64), DuchLoss(config)
+    shared = signs(batch.consensus())
+    total, terms = loss(batch, shared=shared, twins=None, discriminator=Discriminator(64))
+    expected = sum(getattr(config, f"{name}_weight") * term.item() for name, term in terms.items())
+    assert total.item() == pytest.approx(expected, rel=1e-6)
+    assert set(terms) == {"inter", "image", "text", "adversarial", "quantization", "balance"}
