@@ -173,9 +173,7 @@ def test_a_file_in_the_way_is_one_clear_line(tmp_path: Path):
         write_scenes(tmp_path / "file", count=20, size=32, workers=1)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"count": 19}, {"size": 31}, {"size": 0}, {"seed": -1}, {"workers": -1}], ids=lambda w: str(w)
-)
+@pytest.mark.parametrize("wrong", [{"count": 19}, {"size": 31}, {"size": 0}, {"seed": -1}, {"workers": -1}], ids=str)
 def test_numbers_out_of_range_are_refused_before_anything_is_written(tmp_path: Path, wrong: dict[str, int]):
     with pytest.raises(ConfigError):
         write_scenes(tmp_path / "new", **wrong)

@@ -25,6 +25,7 @@ SEASONS = ("summer", "autumn", "winter", "dry")
 OVERSAMPLING = 2
 # Occupancy is kept at about one cell a unit: fine enough to keep trees off roads, cheap enough to ask 1,000 times.
 BUSY_CELLS = 128
+GLANCE = 48  # side of the small picture that tells whether a backdrop is still visible
 
 
 @dataclass
@@ -157,6 +158,9 @@ class Canvas:
         self.draw = ImageDraw.Draw(self.image, "RGBA")
         self.busy = Image.new("L", (BUSY_CELLS, BUSY_CELLS))
         self.busy_draw = ImageDraw.Draw(self.busy)
+        self._tints_of: tuple[Colour, ...] = ()
+        self._tints: list[Colour] = []
+        self._backdrops: list[tuple[list[tuple[str, str]], np.ndarray, np.ndarray]] = []
 
     # random numbers
 
@@ -181,6 +185,13 @@ class Canvas:
         light = self.rng.normal(0, amount)
         r, g, b = (int(min(255, max(0, p + light + d))) for p, d in zip(colour, self.rng.normal(0, 3, 3), strict=True))
         return r, g, b
+
+    def crown(self) -> Colour:
+        """A crown's colour; drawn from a few prepared ones, since a forest asks 2,000 times."""
+        if self._tints_of != self.crowns:
+            self._tints_of = self.crowns
+            self._tints = [self.vary(self.pick(*self.crowns), 8) for _ in range(40)]
+        return self._tints[int(self.rng.random() * 40)]
 
     def frame(self, spread: float = 0.0) -> Frame:
         """A frame at any angle, off the centre by at most `spread` units a side."""
@@ -296,28 +307,53 @@ class Canvas:
                 return x, y
         return None
 
+    # backdrops: what the subject covers afterwards is not told
+
+    def _glance(self) -> np.ndarray:
+        small = self.image.resize((GLANCE, GLANCE), Image.Resampling.BOX)
+        return np.asarray(small, dtype=np.int16)  # (GLANCE, GLANCE, 3)
+
+    @contextmanager
+    def behind(self) -> Iterator[None]:
+        """Paint a backdrop inside the block; its context is kept only if it can still be seen in the end."""
+        known, before = len(self.facts.context), self._glance()
+        yield
+        after = self._glance()
+        changed = np.abs(after - before).sum(axis=2) > 24
+        self._backdrops.append((self.facts.context[known:], changed, after))
+
+    def _forget_covered(self) -> None:
+        final = self._glance()
+        for told, changed, after in self._backdrops:
+            seen = changed & (np.abs(final - after).sum(axis=2) < 40)
+            if seen.sum() < max(0.015 * seen.size, 0.2 * changed.sum()):
+                self.facts.context = [entry for entry in self.facts.context if entry not in told]
+
     # the camera
 
     def finish(self) -> Image.Image:
         """Ground grain, sky, blur, sensor noise and exposure; returns the RGB tile of the asked size."""
+        self._forget_covered()
         rng = self.rng
-        grain = self.noise(22, 2).reduce(OVERSAMPLING)
+        grain = self.noise(16, 2).reduce(OVERSAMPLING)
         image = self.image.reduce(OVERSAMPLING)
         sky = rng.random()
         blur = float(rng.choice([0.0, 0.0, 0.35, 0.55]))
         if blur:
             image = image.filter(ImageFilter.GaussianBlur(blur * self.size / 128))
         pixels = np.asarray(image, dtype=np.float32)  # (size, size, 3)
-        pixels = pixels * (1 + (np.asarray(grain, dtype=np.float32)[..., None] - 128) * (0.11 / 128))
-        tint = rng.normal(1, 0.025, 3).astype(np.float32)
+        pixels = pixels * (1 + (np.asarray(grain, dtype=np.float32)[..., None] - 128) * (0.075 / 128))
+        grey = pixels.mean(axis=2, keepdims=True)
+        pixels = grey + (pixels - grey) * rng.uniform(0.68, 0.98)  # paints are purer than the air lets through
+        tint = rng.normal(1, 0.02, 3).astype(np.float32)
         pixels = (pixels - 118) * rng.uniform(0.9, 1.12) * tint + 118 + rng.uniform(-8, 10)
         if sky < 0.12:
             self.facts.sky = "haze"
             pixels += (np.array([200, 208, 216], np.float32) - pixels) * rng.uniform(0.34, 0.5)
         elif sky < 0.19:
             self.facts.sky = "cloud"
-            wisps = np.asarray(self.noise(2.4, 3).reduce(OVERSAMPLING), dtype=np.float32)[..., None]
-            pixels += (244 - pixels) * np.clip((wisps - 150) / 90, 0, 0.75)
+            wisps = np.asarray(self.noise(2.2, 2).reduce(OVERSAMPLING), dtype=np.float32)[..., None]
+            pixels += (244 - pixels) * np.clip((wisps - 138) / 110, 0, 0.72)
         elif sky < 0.5:  # a trace of haze that nobody would mention
             pixels += (np.array([188, 198, 208], np.float32) - pixels) * rng.uniform(0.03, 0.14)
         pixels += rng.normal(0, rng.uniform(1.0, 4.5), pixels.shape[:2])[..., None]

@@ -90,7 +90,8 @@ def _sentence(words: Words, frame: str) -> str:
     told = clause if "{clause}" in frame else subject + detail
     if _SEASON_TOLD[words.facts.season] in told:
         when = ""
-    if not relation and not when and "{detail}" not in frame and "{clause}" not in frame:
+    told_more = ("{relation}" in frame and relation) or ("{when}" in frame and when)
+    if not told_more and "{detail}" not in frame and "{clause}" not in frame:
         frame = "{there} {subject} with {detail}."
         subject = phrases.subjects[0] if " with " in subject else subject
     there = "there are" if subject.startswith(_PLURAL) else "there is"

@@ -133,7 +133,8 @@ FILLERS = {"pond": pond, "houses": houses, "car park": small_parking, "trees": s
 def backdrop(c: Canvas, *names: str, share: float = 0.75) -> None:
     """At most one of the named backdrops, in `share` of the scenes."""
     if c.chance(share):
-        BACKDROPS[c.pick(*names)](c)
+        with c.behind():
+            BACKDROPS[c.pick(*names)](c)
 
 
 def fill_up(c: Canvas, *names: str, share: float = 0.35) -> None:

@@ -49,7 +49,7 @@ def forest(c: Canvas) -> None:
         c.facts.add("crossed", "dirt road")
     elif gap == "stream":
         cross_river(c)
-    size = c.between(1.7, 3.2)
+    size = c.between(2.0, 3.3)
     step = size * c.between(1.12, 1.5)
     n = int(104 / step)
     for i in range(n + 1):

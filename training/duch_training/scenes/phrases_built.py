@@ -23,13 +23,13 @@ def dense(w: Words) -> Phrases:
             f"{many} {small} houses",
             f"{roofs} along {streets}",
             f"houses {close}",
-            f"{roofs} and {streets}",
+            f"{small} houses with {roofs} and {streets}",
             f"{many} houses between {streets}",
         ),
         (
             f"{many} {small} houses with {roofs} are {close}",
             f"{w.pick('long', 'dense')} rows of {small} houses with {roofs} line {streets}",
-            f"{many} houses stand {close}, with {w.pick('little space', 'narrow gaps')} between them",
+            f"{many} {small} houses stand {close}, with {streets} between them",
         ),
     )
 
@@ -60,7 +60,7 @@ def sparse(w: Words) -> Phrases:
         ),
         tuple(details),
         (
-            f"{houses[1]} with {roofs} {stand} {w.pick('along', 'beside')} a {w.pick('quiet', 'country', 'winding')} road",
+            f"{houses[1]} with {roofs} {stand} {w.pick('along', 'beside')} a {w.pick('quiet', 'country')} road",
             f"{houses[0]} {stand} {w.pick('on wide lawns', 'in large gardens', 'far apart')}"
             if not one
             else f"{houses[0]} with {roofs} stands in a large garden by the road",
@@ -78,6 +78,7 @@ def parking(w: Words) -> Phrases:
         "empty": w.pick("nearly empty", "almost empty"),
     }[fill]
     lot = w.pick("parking lot", "car park")
+    be = "is" if w.facts.counts["cars"] == 1 else "are"
     details = [
         many,
         w.pick("white stall lines", "marked stalls", "rows of parking spaces"),
@@ -91,10 +92,10 @@ def parking(w: Words) -> Phrases:
         ("a parking lot", f"a {full} {lot}", f"a {w.pick('large', 'big')} {lot}"),
         tuple(details),
         (
-            f"{many} {'is' if w.facts.counts['cars'] == 1 else 'are'} parked in {w.pick('straight rows', 'neat rows', 'marked rows')}"
+            f"{many} {be} parked in {w.pick('straight', 'neat', 'marked')} rows"
             if fill != "empty"
             else f"only a few cars are parked in the {w.pick('rows', 'stalls')} of a {lot}",
-            f"cars {w.pick('of many colours', 'in different colours')} {'fill' if fill == 'full' else 'stand in'} a {full} {lot}",
+            f"{w.pick('cars of many colours', 'cars')} {'fill' if fill == 'full' else 'stand in'} a {full} {lot}",
             f"{w.pick('rows of stalls', 'the stalls')} of a {lot} are {full}",
         ),
     )
@@ -117,7 +118,7 @@ def tanks(w: Words) -> Phrases:
         (
             f"{tanks[1]} {stand} {where}",
             f"{tanks[2]} {stand} {'in rows' if w.facts.words['layout'] == 'rows' else where}",
-            f"{tanks[2]} for {w.pick('oil', 'fuel')} {w.pick('throw', 'cast')}{'s' if one else ''} {'a shadow' if one else 'shadows'} on the ground",
+            f"{tanks[2]} for {w.pick('oil', 'fuel')} {w.pick('throw', 'cast')}{'s a shadow' if one else ' shadows'}",
         ),
     )
 
@@ -130,6 +131,7 @@ def baseball(w: Words) -> Phrases:
         w.facts.words["clay"]
     ]
     subject = "a baseball field" if n == 1 else fields[0]
+    lie = "lies" if n == 1 else "lie"
     other = (
         w.pick("a baseball diamond", "a ball field", "a baseball ground")
         if n == 1
@@ -145,11 +147,11 @@ def baseball(w: Words) -> Phrases:
             w.pick("white foul lines", "white base lines"),
         ),
         (
-            f"{fields[0]} with {clay} {'lies' if n == 1 else 'lie'} {w.pick('in a park', 'on the grass', 'on open ground')}",
+            f"{fields[0]} with {clay} {lie} {w.pick('in a park', 'on the grass', 'on open ground')}",
             f"the {w.pick('fan-shaped', 'striped')} lawn of {subject} {w.pick('surrounds', 'borders')} {clay}"
             if n == 1
             else f"{fields[1]} meet {w.pick('in the middle', 'back to back')}",
-            f"{fields[1]} {w.pick('has', 'shows') if n == 1 else w.pick('have', 'show')} {clay} and {w.pick('white lines', 'mowing stripes')}",
+            f"{fields[1]} {'has' if n == 1 else 'have'} {clay} and {w.pick('white lines', 'mowing stripes')}",
         ),
     )
 
@@ -181,7 +183,7 @@ def tennis(w: Words) -> Phrases:
         (
             f"{courts[1]} {lie} {layout or w.pick('on the grass', 'in the open', 'in a park')}",
             f"{courts[0]} with {ground} and white lines {lie} {layout or w.pick('in the middle', 'inside a fence')}",
-            f"{courts[1]} {w.be('courts')} {w.pick('marked with white lines', 'ready for play', 'enclosed by a fence')}",
+            f"{courts[1]} {w.be('courts')} {w.pick('marked with white lines', 'ready for play', 'fenced in')}",
             f"{courts[1]} {w.pick(w.be('courts') + ' part of', lie + ' in')} a tennis club",
         ),
     )
@@ -224,26 +226,27 @@ def intersection(w: Words) -> Phrases:
         if three
         else w.pick("a crossroads", "a four-way intersection", "a road junction")
     )
-    details = [w.pick("lane markings", "white and yellow lines", "stop lines")]
+    lines = w.pick("lane markings", "painted lines", "stop lines", "road markings")
+    zebra = w.pick("zebra crossings", "crosswalks", "pedestrian crossings")
+    details = [lines]
     if w.facts.words["zebra"] == "yes":
-        details += [w.pick("zebra crossings", "crosswalks", "pedestrian crossings")] * 2
+        details = [zebra, f"{zebra} and {lines}", f"{lines} and {zebra}", f"{zebra} on every arm"]
     if w.facts.words["corner"] == "town" and w.has("buildings"):
-        details.append(w.some("buildings") + w.pick(" around it", " at its corners"))
-    roads = (
-        "a side road meets a main road"
-        if three
-        else w.pick("two roads cross", "two streets cross", "two roads intersect")
-    )
-    at = "at a t-junction" if three else w.pick("at right angles", "at an intersection", "each other")
-    if roads == "two roads intersect" and at == "each other":
-        at = "in the middle"
+        details += [w.some("buildings") + w.pick(" around it", " at its corners") for _ in range(2)]
+    mark = details[0] if len(details) == 1 else w.pick(*details[:-1])
+    if three:
+        roads = w.pick("a side road meets a main road", "one street ends at another", "three roads come together")
+        place = w.pick("at a t-junction", "at a junction")
+    else:
+        roads = w.pick("two roads cross", "two streets cross", "two asphalt roads intersect", "two wide roads cross")
+        place = w.pick("at an intersection", "in the middle", "at a junction")
     return Phrases(
         ("an intersection", name),
         tuple(details),
         (
-            f"{roads} {at}",
-            f"{roads} with {details[-1]}" if not three else f"{roads} at a junction with {details[-1]}",
-            f"cars {w.pick('wait', 'drive', 'pass')} at {name} with {details[0]}",
+            f"{roads} {place} with {mark}",
+            f"{roads} {place} marked by {lines}",
+            f"{w.pick('cars', 'vehicles')} {w.pick('wait', 'drive', 'pass')} at {name} with {mark}",
         ),
     )
 
@@ -271,7 +274,7 @@ def industrial(w: Words) -> Phrases:
         ),
         tuple(details),
         (
-            f"{sheds[1]} with {roofs} {stand} {w.pick('in a paved yard', 'on a factory site', 'in an industrial area')}",
+            f"{sheds[1]} with {roofs} {stand} {w.pick('in a paved yard', 'on a factory site')}",
             f"{sheds[0]} with {roofs} {w.pick(w.be('sheds') + ' part of', stand + ' in')} an industrial estate",
             (
                 f"{w.some('lorries')} {w.be('lorries')} parked by {sheds[1]}"
@@ -297,13 +300,15 @@ def solar(w: Words) -> Phrases:
         ),
         (
             rows,
+            f"{rows} {ground}",
             f"{panel} panels {w.pick('in straight rows', 'in parallel rows')}",
-            blocks,
+            f"{blocks} {ground}",
             f"{w.pick('long', 'straight')} rows of {panel} solar panels",
         ),
         (
-            f"{w.pick('rows', 'long rows', 'many rows')} of {panel} solar panels {w.pick('stand', 'are set up', 'are arranged')} {ground}",
-            f"{blocks} {'covers' if n == 1 else 'cover'} a piece of land",
+            f"{rows} {w.pick('stand', 'are set up', 'are arranged')} {ground}",
+            f"{blocks} {'stands' if n == 1 else 'stand'} {ground}",
+            f"{w.pick('long', 'straight', 'parallel')} rows of {panel} solar panels {w.pick('stand', 'lie')} {ground}",
             f"{panel} solar panels {w.pick('lie', 'are lined up', 'stand')} {ground}",
         ),
     )
@@ -322,7 +327,7 @@ def railway(w: Words) -> Phrases:
         be = w.be("trains")
         details += [train, f"{train} on {tracks[0]}"]
         clauses += [
-            f"{train} {be} {w.pick('standing', 'parked', 'waiting')} on the tracks of a {w.pick('railway', 'rail')} yard",
+            f"{train} {be} {w.pick('standing', 'parked', 'waiting')} on the tracks of a rail yard",
             f"{w.pick('coloured wagons', 'freight cars', 'wagons')} of {train} stand on {tracks[0]}",
         ]
     else:

@@ -17,7 +17,7 @@ def airport(w: Words) -> Phrases:
             if w.facts.counts["planes"] > 3
             else w.pick("an airport apron", "a quiet airport", "part of an airport"),
         ),
-        (planes[0], f"{planes[1]} on the apron", f"{planes[2]} near {terminal}"),
+        (planes[0], f"{planes[1]} on the concrete", f"{planes[2]} near {terminal}"),
         (
             f"{planes[0]} {be} parked at an airport",
             f"{planes[1]} {be} parked near {terminal}",
@@ -92,10 +92,15 @@ def river(w: Words) -> Phrases:
         w.pick("winding", "curved", "meandering") if shape == "winding" else w.pick("wide", "calm", "nearly straight")
     )
     land = {"summer": "green land", "autumn": "autumn land", "winter": "snowy land", "dry": "dry land"}[w.facts.season]
-    details = [f"{name} water", w.pick("trees on its banks", "trees along the banks")]
+    flows = w.pick("winds" if shape == "winding" else "runs", "flows")
+    details = [
+        f"{name} water",
+        w.pick("trees on its banks", "trees along the banks"),
+        f"{name} water between its banks",
+    ]
     clauses = [
-        f"a {curve} river flows through {land}",
-        f"a {name} river {w.pick('winds' if shape == 'winding' else 'runs', 'flows')} {w.pick('across', 'through')} {land}",
+        f"a {curve} {w.pick(name, name, '')} river {flows} {w.pick('through', 'across')} {land}",
+        f"a {name} river {flows} {w.pick('across', 'through')} {land}",
     ]
     if w.has("bridges"):
         bridge = w.some("bridges")
@@ -118,6 +123,7 @@ def lake(w: Words) -> Phrases:
     name = w.facts.words["water"]
     adjective = "frozen" if name == "frozen" else w.pick(name, name, "small", "quiet")
     body = w.pick("lake", "lake", "lake", "reservoir")
+    matter = "ice" if name == "frozen" else f"{name} water"
     surround = {"summer": "green land", "autumn": "autumn trees", "winter": "snow", "dry": "dry land"}[w.facts.season]
     details = [
         w.pick("an uneven shore", "a curved shoreline", "an irregular shore"),
@@ -129,7 +135,7 @@ def lake(w: Words) -> Phrases:
         f"a {adjective} {body} lies in {surround}"
         if surround != "autumn trees"
         else f"a {adjective} {body} lies among {surround}",
-        f"a {body} with {name + ' water' if name != 'frozen' else 'ice'} {w.pick('is surrounded by', 'lies amid')} {surround}",
+        f"a {body} with {matter} {w.pick('is surrounded by', 'lies amid')} {surround}",
     ]
     if w.has("islands"):
         details += [f"{w.some('islands')} in it", f"{w.some('islands', 'wooded')}"]
@@ -162,9 +168,7 @@ def beach(w: Words) -> Phrases:
         details.append(f"{w.some('boats')} offshore")
         clauses.append(f"{w.some('boats')} {w.be('boats')} off a sandy beach")
     if w.has("houses"):
-        clauses.append(
-            f"{w.some('houses')} {'stands' if w.facts.counts['houses'] == 1 else 'stand'} behind a beach with {details[0]}"
-        )
+        clauses.append(f"a beach with {details[0]} lies in front of {w.some('houses')}")
     return Phrases(
         (
             "a beach",
@@ -192,7 +196,7 @@ def forest(w: Words) -> Phrases:
         (
             f"{colour} {crowns}",
             w.pick("many trees", "countless trees"),
-            f"{colour} trees standing {w.pick('close together', 'tightly') if density == 'dense' else w.pick('apart', 'loosely')}",
+            f"{colour} trees standing {w.pick('close together', 'tightly') if density == 'dense' else 'loosely'}",
         ),
         (
             f"{w.pick('many', 'countless')} {colour} trees {w.pick('form', 'make up')} a {thick} forest",
@@ -214,22 +218,23 @@ def farmland(w: Words) -> Phrases:
             ("farmland", w.pick("irrigated farmland", "cropland with pivot irrigation", "farmland with round fields")),
             (rounds, rounds2, f"{colours} crop circles"),
             (
-                f"{rounds} {'lies' if w.facts.counts.get('circles') == 1 else 'lie'} on {w.pick('bare', 'dry', 'open')} land",
+                f"{rounds} {'lies' if w.facts.counts.get('circles') == 1 else 'lie'} on {w.pick('bare', 'open')} land",
                 f"{colours} crops grow in {w.pick('circles', 'round irrigated fields')}",
                 f"centre pivot irrigation makes {w.pick('round', 'circular')} {colours} fields",
             ),
         )
     fields = w.pick("fields", "crop fields", "rectangular fields", "farm fields")
+    rows = w.pick("straight furrows", "plough lines", "crop rows")
     return Phrases(
         ("farmland", w.pick("a patchwork of fields", "cultivated farmland", "cropland", "a mosaic of farm fields")),
         (
             f"{colours} {fields}",
-            w.pick("straight furrows", "plough lines", "crop rows"),
-            f"{fields} of {w.pick('different', 'various')} sizes",
+            f"{colours} {fields} with {rows}",
+            f"{colours} {fields} of {w.pick('different', 'various')} sizes",
         ),
         (
             f"{colours} {fields} {w.pick('lie side by side', 'form a patchwork', 'are divided by straight borders')}",
             f"{w.pick('several', 'many')} pieces of {colours} farmland {w.pick('lie together', 'are neatly arranged')}",
-            f"{fields} with {w.pick('straight furrows', 'crop rows', 'plough lines')} cover the {w.pick('land', 'countryside')}",
+            f"{colours} {fields} with {rows} cover the {w.pick('land', 'countryside')}",
         ),
     )

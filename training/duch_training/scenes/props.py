@@ -34,7 +34,7 @@ def roof_colour(c: Canvas, name: str) -> Colour:
 
 def tree(c: Canvas, x: float, y: float, r: float) -> None:
     """One crown with its shadow and its sunlit side."""
-    colour = c.vary(c.crowns[int(c.rng.integers(len(c.crowns)))], 8)
+    colour = c.crown()
     sx, sy = c.sun
     c.disc(x + sx * r * 0.9, y + sy * r * 0.9, r, (14, 20, 26), 105)
     c.disc(x, y, r, shade(colour, 0.82))
@@ -238,7 +238,7 @@ def field_colour(c: Canvas) -> tuple[str, Colour]:
 
 def furrows(c: Canvas, f: Frame, points: Points, colour: Colour, gap: float) -> None:
     """A field: textured ground with plough lines along the frame's u axis."""
-    sheet = c.texture(colour, shade(colour, 0.88), 5)
+    sheet = c.texture(colour, shade(colour, 0.88), 5, octaves=2)
     us = [(x - f.x) * math.cos(f.angle) + (y - f.y) * math.sin(f.angle) for x, y in points]
     vs = [-(x - f.x) * math.sin(f.angle) + (y - f.y) * math.cos(f.angle) for x, y in points]
     left, right = max(min(us), -75), min(max(us), 75)

@@ -196,10 +196,10 @@ def baseball_field(c: Canvas) -> None:
         r = c.between(46, 62)
         _diamond(c, f.turned(-r * 0.48, 0, 0), r, clay)
     else:
-        r = c.between(30, 36) if wanted == 2 else c.between(28, 32)
+        r = c.between(30, 36) if wanted == 2 else c.between(29, 33)
         for i in range(wanted):
             turn = i * (math.pi if wanted == 2 else math.pi / 2)
-            _diamond(c, f.turned(0, 0, turn).turned(3.0, 0, 0), r, clay)
+            _diamond(c, f.turned(0, 0, turn).turned(5.5, 0, 0), r, clay)
     c.facts.counts["diamonds"] = wanted
     c.facts.words["clay"] = "brown" if clay[0] < 192 else "sandy"
     if c.chance(0.4):

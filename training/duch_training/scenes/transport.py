@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from duch_training.scenes.canvas import Canvas, Frame, mix, shade
-from duch_training.scenes.clutter import backdrop, fill_up, side_field, side_woods
+from duch_training.scenes.clutter import backdrop, fill_up
 from duch_training.scenes.props import (
     block,
     car,
@@ -49,7 +49,7 @@ def airport(c: Canvas) -> None:
     c.fill(f.box(-75, -27, 75, -22.5), c.asphalt)
     dashes(c, [f.at(-75, -24.7), f.at(75, -24.7)], PAINT, 0.3)
 
-    length = c.between(9.5, 13.5)
+    length = c.between(11.5, 16)
     step = length * 1.18
     roof = c.pick("white", "grey", "blue")
     half = c.between(22, 36)
@@ -187,8 +187,7 @@ def _corners(c: Canvas, arms: list[float], clear: float, x: float, y: float) -> 
 def roundabout(c: Canvas) -> None:
     """A ring road around an island, with three to five arms."""
     c.ground()
-    if c.chance(0.35):
-        c.pick(side_field, side_woods)(c)
+    backdrop(c, "field", "woods", share=0.4)
     centre = c.frame(7)
     x, y = centre.x, centre.y
     inner = c.between(6, 13)
@@ -228,7 +227,7 @@ def roundabout(c: Canvas) -> None:
         for _ in range(int(inner * 1.6)):
             g = Frame(x, y, c.between(0, 6.3))
             tree(c, *g.at(c.between(0, inner - 2.2), 0), c.between(1.2, 2.2))
-    elif c.chance(0.5):
+    elif c.season != "winter" and c.chance(0.5):
         c.disc(x, y, inner * 0.34, c.vary((170, 120, 110) if island == "paved" else (196, 140, 150)))
     for _ in range(c.whole(1, 5)):
         g = Frame(x, y, c.between(0, 6.3))
@@ -243,8 +242,7 @@ def roundabout(c: Canvas) -> None:
 def intersection(c: Canvas) -> None:
     """Two roads meeting at a junction with stop lines and zebra crossings."""
     c.ground()
-    if c.chance(0.3):
-        side_field(c)
+    backdrop(c, "field", share=0.3)
     f = c.frame(8)
     arms = c.pick(3, 4, 4, 4)
     skew = c.between(-0.25, 0.25)
