@@ -99,8 +99,7 @@ class GalleryWriter:
             file = self.folder / codes_file.file_name(meta.generation)
             self._codes = codes_file.open_file(file, os.O_RDWR)
             codes_file.check(self._codes, file, n_bits=n_bits, fingerprint=fingerprint, committed=meta.committed)
-            self._keep_place("root", root)
-            self._keep_place("bundle_hint", bundle_hint)
+            self.remember(root=root, bundle_hint=bundle_hint)
         except BaseException:
             self.close()
             raise
@@ -191,6 +190,23 @@ class GalleryWriter:
         self._n_live -= removed
         return removed
 
+    def remember(
+        self, *, root: str | os.PathLike[str] | None = None, bundle_hint: str | os.PathLike[str] | None = None
+    ) -> None:
+        """Keep where the images and the bundle are, relative to the gallery; None leaves what is there.
+
+        Raises:
+            GalleryError: the disk is full or fails.
+        """
+        catalog = self._writable()
+        here = os.path.realpath(self.folder)
+        for key, place in (("root", root), ("bundle_hint", bundle_hint)):
+            value = None if place is None else path_to_id(os.path.relpath(os.path.realpath(place), here))
+            if value is not None and value != getattr(self._meta, key):
+                with self._all_or_nothing(), catalog.transaction():
+                    catalog.set_meta(key, value)
+                    self._meta = catalog.meta()
+
     def find(self, tile_id: str) -> StoredTile | None:
         """The live tile of this id."""
         return self._writable().find(tile_id)
@@ -224,17 +240,6 @@ class GalleryWriter:
         except BaseException:
             self._failed = True
             raise
-
-    def _keep_place(self, key: Literal["root", "bundle_hint"], place: str | os.PathLike[str] | None) -> None:
-        if place is None:
-            return
-        here = os.path.realpath(self.folder)
-        value = path_to_id(os.path.relpath(os.path.realpath(place), here))
-        if value != getattr(self._meta, key):
-            catalog = self._writable()
-            with self._all_or_nothing(), catalog.transaction():
-                catalog.set_meta(key, value)
-                self._meta = catalog.meta()
 
 
 def _may_create(folder: Path) -> bool:

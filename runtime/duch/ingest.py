@@ -1,0 +1,287 @@
+"""Images or sentences into a gallery, in batches that are safe as soon as they are coded.
+
+Run again, an ingest codes only what is new or changed, so one that was interrupted simply goes on.
+
+Shapes: n tiles of a batch, s image size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .codes import PackedCodes
+from .errors import ImageError, InputError, TextError
+from .gallery_writer import GalleryWriter
+from .ids import id_to_path, path_to_id
+from .preprocess import display_path, image_to_pixels
+from .sources import IMAGE_SUFFIXES, ImageFile, Sentence, find_images, read_sentences
+from .tile import Tile, attributes_to_json
+
+if TYPE_CHECKING:
+    from .encoder import Encoder
+
+# Called with the number of files or lines that are done, and how many there are.
+Progress = Callable[[int, int], None]
+
+# Decoding is a fraction of the coding; more threads would only take cores from the session.
+_DECODERS = 4
+
+
+@dataclass
+class IngestReport:
+    """What an ingest did.
+
+    Attributes:
+        added: new tiles.
+        replaced: tiles whose file or sentence has changed since.
+        unchanged: tiles that were in the gallery as they are.
+        removed: tiles of files that are gone, taken out by `prune`.
+        missing: tiles of files that are gone, kept.
+        ignored: files that are no images by their suffix.
+        skipped: what could not be used, as (name, reason).
+    """
+
+    added: int = 0
+    replaced: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    missing: int = 0
+    ignored: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+def index_images(
+    encoder: Encoder,
+    images_folder: str | os.PathLike[str],
+    gallery_folder: str | os.PathLike[str],
+    *,
+    root: str | os.PathLike[str] | None = None,
+    prune: bool = False,
+    batch_size: int = 64,
+    on_progress: Progress | None = None,
+) -> IngestReport:
+    """Code the images of a folder tree into a gallery, which is made if it is not there.
+
+    The id of a tile is its path relative to the root. A file of the same size and mtime_ns as its tile is not read
+    again. Unreadable files are skipped and reported. An interrupt loses at most the batch that is being coded.
+
+    Args:
+        encoder: makes the codes.
+        images_folder: searched with its subfolders, and links to folders unless they lead back to where they lie.
+        gallery_folder: the gallery.
+        root: folder that ids are relative to; by default the gallery's own, and `images_folder` for a new gallery.
+        prune: take out tiles whose files are gone from `images_folder`; by default they are kept and counted.
+        batch_size: images coded and made safe at once.
+        on_progress: called after every file.
+
+    Raises:
+        InputError: no such folder, no image in it, or it is outside the root.
+        GalleryError: the gallery cannot be written, or belongs to another bundle.
+    """
+    folder, name = Path(os.path.realpath(images_folder)), display_path(images_folder)
+    if not folder.is_dir():
+        raise InputError(f"{name} {'is a file' if folder.exists() else 'does not exist'}; wanted a folder of images")
+    if root is not None:
+        _inside(folder, Path(os.path.realpath(root)))
+    _check_batch_size(batch_size)
+    found = find_images(folder)
+    report = IngestReport(ignored=found.ignored, skipped=found.skipped)
+    if not found.files and not found.skipped:
+        raise InputError(
+            f"{name} holds no images and {found.ignored} other files; wanted {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    with _writer(encoder, gallery_folder) as writer:
+        base = Path(os.path.realpath(root or writer.root or folder))
+        prefix = _inside(folder, base)
+        writer.remember(root=base)
+        tiles = [_image_tile(file, prefix) for file in found.files]
+        progress = _Counter(len(tiles), on_progress)
+        wanted = _new_or_changed(tiles, writer, report, progress)
+        for batch, codes in _coded(encoder, base, wanted, batch_size, report, progress):
+            _append(writer, codes, batch, report)
+            progress.advance(len(batch))
+        known = {tile.id for tile in tiles}
+        gone = [
+            tile_id for tile_id in writer.live_ids("image") if tile_id not in known and _is_gone(tile_id, base, folder)
+        ]
+        if prune:
+            report.removed = writer.remove(gone)
+        else:
+            report.missing = len(gone)
+    return report
+
+
+def index_texts(
+    encoder: Encoder,
+    jsonl_file: str | os.PathLike[str],
+    gallery_folder: str | os.PathLike[str],
+    *,
+    batch_size: int = 64,
+    on_progress: Progress | None = None,
+) -> IngestReport:
+    """Code sentences into a gallery, which is made if it is not there.
+
+    Each line of the file is a JSON object with `text`, optionally `id` (by default `text:<line number>`), and anything
+    else, which becomes the tile's attributes. Bad lines are skipped and reported with their number.
+
+    Args:
+        encoder: makes the codes.
+        jsonl_file: one JSON object a line, UTF-8. Blank lines are passed over.
+        gallery_folder: the gallery.
+        batch_size: sentences coded and made safe at once.
+        on_progress: called after every sentence.
+
+    Raises:
+        InputError: no such file, or no usable line in it.
+        GalleryError: the gallery cannot be written, or belongs to another bundle.
+    """
+    _check_batch_size(batch_size)
+    lines, skipped = read_sentences(Path(jsonl_file))
+    report = IngestReport(skipped=skipped)
+    if not lines:
+        why = ": " + " ".join(skipped[0]) if skipped else ""
+        raise InputError(f"{display_path(jsonl_file)} holds no usable sentence{why}")
+    with _writer(encoder, gallery_folder) as writer:
+        progress = _Counter(len(lines), on_progress)
+        pending = iter(lines)
+        while batch := list(islice(pending, batch_size)):
+            wanted = [sentence for sentence in batch if _is_wanted(sentence, writer, report)]
+            tiles, codes = _code_sentences(encoder, wanted, report)
+            _append(writer, codes, tiles, report)
+            progress.advance(len(batch))
+    return report
+
+
+class _Counter:
+    def __init__(self, total: int, report: Progress | None) -> None:
+        self._done, self._total, self._report = 0, total, report
+
+    def advance(self, steps: int = 1) -> None:
+        self._done += steps
+        if self._report is not None:
+            self._report(self._done, self._total)
+
+
+def _writer(encoder: Encoder, gallery_folder: str | os.PathLike[str]) -> GalleryWriter:
+    return GalleryWriter(
+        gallery_folder,
+        fingerprint=encoder.bundle.fingerprint,
+        n_bits=encoder.n_bits,
+        create=True,
+        bundle_hint=encoder.bundle.path,
+    )
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise InputError(f"batch size is {batch_size}; wanted at least 1")
+
+
+def _inside(folder: Path, root: Path) -> Path:
+    """The folder relative to the root, both without links."""
+    if not folder.is_relative_to(root):
+        raise InputError(
+            f"{display_path(folder)} is not inside the gallery's root {display_path(root)}; "
+            "give a root (--root) that holds it and the tiles in the gallery"
+        )
+    return folder.relative_to(root)
+
+
+def _append(writer: GalleryWriter, codes: PackedCodes, tiles: list[Tile], report: IngestReport) -> None:
+    replaced = writer.append(codes, tiles).replaced
+    report.replaced += replaced
+    report.added += len(tiles) - replaced
+
+
+def _image_tile(file: ImageFile, prefix: Path) -> Tile:
+    tile_id = path_to_id(prefix / os.fsdecode(file.relative))
+    return Tile(id=tile_id, modality="image", uri=tile_id, size=file.size, mtime_ns=file.mtime_ns)
+
+
+def _new_or_changed(
+    tiles: Iterable[Tile], writer: GalleryWriter, report: IngestReport, progress: _Counter
+) -> Iterator[Tile]:
+    for tile in tiles:
+        stored = writer.find(tile.id)
+        if stored is None:
+            yield tile
+        elif stored.modality != "image":
+            report.skipped.append((tile.id, "its id belongs to a sentence in the gallery; rename the file"))
+            progress.advance()
+        elif (stored.size, stored.mtime_ns) != (tile.size, tile.mtime_ns):
+            yield tile
+        else:
+            report.unchanged += 1
+            progress.advance()
+
+
+def _coded(
+    encoder: Encoder, root: Path, tiles: Iterator[Tile], batch_size: int, report: IngestReport, progress: _Counter
+) -> Iterator[tuple[list[Tile], PackedCodes]]:
+    """Yield batches with their codes. While the session works on one, the next is decoded, and no more than that."""
+    pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="duch-decode")
+
+    def decode_next() -> list[tuple[Tile, Future[NDArray[np.uint8]]]]:
+        return [
+            (tile, pool.submit(image_to_pixels, root / id_to_path(tile.id), encoder.image))
+            for tile in islice(tiles, batch_size)
+        ]
+
+    try:
+        ahead = decode_next()
+        while ahead:
+            batch, ahead = ahead, decode_next()
+            good, pixels = [], []
+            for tile, decoded in batch:
+                try:
+                    pixels.append(decoded.result())
+                    good.append(tile)
+                except ImageError as error:
+                    report.skipped.append((tile.id, str(error)))
+                    progress.advance()
+            if good:
+                yield good, encoder.encode_pixels(np.stack(pixels))  # (n, s, s, 3)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _is_wanted(sentence: Sentence, writer: GalleryWriter, report: IngestReport) -> bool:
+    line, tile = sentence
+    stored = writer.find(tile.id)
+    if stored is None:
+        return True
+    if stored.modality != "text":
+        report.skipped.append((f"line {line}", f"has the id {tile.id!r} of an image in the gallery; wanted another"))
+        return False
+    # As JSON, for Python takes 1 and true for equal.
+    if (stored.text, attributes_to_json(stored.attributes)) != (tile.text, attributes_to_json(tile.attributes)):
+        return True
+    report.unchanged += 1
+    return False
+
+
+def _is_gone(tile_id: str, root: Path, folder: Path) -> bool:
+    path = root / id_to_path(tile_id)
+    return path.is_relative_to(folder) and not os.path.lexists(path)
+
+
+def _code_sentences(encoder: Encoder, lines: list[Sentence], report: IngestReport) -> tuple[list[Tile], PackedCodes]:
+    """Codes of sentences; those that the model cannot read go into the report."""
+    try:
+        return [tile for _, tile in lines], encoder.encode_texts([tile.text or "" for _, tile in lines])
+    except TextError as error:
+        if len(lines) == 1:
+            report.skipped.append((f"line {lines[0].line}", str(error)))
+            return [], encoder.encode_texts([])
+    # One of them is at fault; alone, each finds out whether it is the one.
+    parts = [_code_sentences(encoder, [line], report) for line in lines]
+    return [tile for tiles, _ in parts for tile in tiles], np.concatenate([codes for _, codes in parts])

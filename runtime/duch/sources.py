@@ -1,0 +1,159 @@
+"""What there is to index: the image files of a folder tree, the sentences of a JSONL file.
+
+Whatever cannot be used is named with its reason, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from .catalog import is_gallery
+from .errors import InputError
+from .ids import path_to_id
+from .preprocess import display_path
+from .tile import Tile
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
+
+Skipped = tuple[str, str]  # name, reason
+
+
+class ImageFile(NamedTuple):
+    """An image file by its suffix.
+
+    Attributes:
+        relative: its path below the folder that was searched, as the system's bytes.
+        size: bytes.
+        mtime_ns: modification time, nanoseconds since 1970 UTC.
+    """
+
+    relative: bytes
+    size: int
+    mtime_ns: int
+
+
+@dataclass
+class Found:
+    """What a folder holds.
+
+    Attributes:
+        files: its image files.
+        ignored: how many files are no images by their suffix.
+        skipped: folders and image files that cannot be read.
+    """
+
+    files: list[ImageFile] = field(default_factory=list)
+    ignored: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+class Sentence(NamedTuple):
+    """A sentence and the line it stands on, counted from 1."""
+
+    line: int
+    tile: Tile
+
+
+def find_images(folder: Path) -> Found:
+    """Image files below a folder and links in it, ordered by their path.
+
+    Another gallery's folder is passed over.
+    """
+    found = Found()
+    # Every folder with those it lies in, as (device, inode): a link to one of them would never end.
+    pending: list[tuple[bytes, frozenset[tuple[int, int]]]] = [(b"", frozenset())]
+    base = os.fsencode(folder)
+    while pending:
+        below, above = pending.pop()
+        try:
+            here = os.stat(os.path.join(base, below))
+            entries = list(os.scandir(os.path.join(base, below)))
+        except OSError as error:
+            found.skipped.append((path_to_id(os.fsdecode(below)), f"cannot be read: {error.strerror}"))
+            continue
+        within = above | {(here.st_dev, here.st_ino)}
+        for entry in entries:
+            relative = os.path.join(below, entry.name)
+            is_image = os.fsdecode(os.path.splitext(entry.name)[1]).lower() in IMAGE_SUFFIXES
+            try:
+                known = entry.stat()
+            except OSError as error:  # a link to nowhere, or gone since
+                if is_image:
+                    found.skipped.append((path_to_id(os.fsdecode(relative)), f"cannot be read: {error.strerror}"))
+                continue
+            if stat.S_ISDIR(known.st_mode):
+                if (known.st_dev, known.st_ino) not in within and not is_gallery(os.fsdecode(entry.path)):
+                    pending.append((relative, within))
+            elif not is_image:
+                found.ignored += 1
+            elif stat.S_ISREG(known.st_mode):
+                found.files.append(ImageFile(relative, known.st_size, known.st_mtime_ns))
+            else:  # reading a pipe would wait for ever
+                found.skipped.append((path_to_id(os.fsdecode(relative)), "is no regular file"))
+    found.files.sort(key=lambda file: file.relative)
+    return found
+
+
+def read_sentences(file: Path) -> tuple[list[Sentence], list[Skipped]]:
+    """The sentences of a JSONL file, and the lines that hold none.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    found: list[Sentence] = []
+    skipped: list[Skipped] = []
+    lines_of_ids: dict[str, int] = {}
+    try:
+        with open(file, "rb") as stream:
+            for number, line in enumerate(stream, 1):
+                raw = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+                if not raw.strip():
+                    continue
+                try:
+                    tile = _sentence(raw, number)
+                    if tile.id in lines_of_ids:
+                        raise InputError(f"has the id {tile.id!r} of line {lines_of_ids[tile.id]}; wanted another")
+                except InputError as error:
+                    skipped.append((f"line {number}", str(error)))
+                else:
+                    lines_of_ids[tile.id] = number
+                    found.append(Sentence(number, tile))
+    except OSError as error:
+        raise InputError(
+            f"{display_path(file)} cannot be read: {error.strerror}; wanted a file of JSON lines"
+        ) from error
+    return found, skipped
+
+
+def _sentence(line: bytes, number: int) -> Tile:
+    """The tile of one line.
+
+    Raises:
+        InputError: what is wrong with the line.
+    """
+    try:
+        value = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise InputError("is no UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"is a JSON {type(value).__name__}; wanted an object with text")
+    text: Any = value.pop("text", None)
+    tile_id: Any = value.pop("id", f"text:{number}")
+    if not isinstance(text, str) or not text.strip():
+        raise InputError("has no text; wanted a sentence under the key text")
+    if not isinstance(tile_id, str):
+        raise InputError(f"has the id {tile_id!r}; wanted a string")
+    tile = Tile(id=tile_id, modality="text", text=text, attributes=value)
+    tile.check()
+    return tile
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not allowed in JSON")
