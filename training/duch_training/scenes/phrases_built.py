@@ -71,14 +71,14 @@ def sparse(w: Words) -> Phrases:
 def parking(w: Words) -> Phrases:
     """Phrases of the class; counts, colours and layout come from the facts."""
     fill = w.facts.words["fill"]
-    many = w.some("cars") if w.has("cars") else "no cars"
+    # a nearly empty lot of 400 stalls may hold a dozen cars: true, but not what one would say
+    many = w.pick("few cars", "only a few cars", "hardly any cars") if fill == "empty" else w.some("cars")
     full = {
         "full": w.pick("full", "crowded", "packed"),
         "half": w.pick("half full", "partly filled"),
         "empty": w.pick("nearly empty", "almost empty"),
     }[fill]
     lot = w.pick("parking lot", "car park")
-    be = "is" if w.facts.counts["cars"] == 1 else "are"
     details = [
         many,
         w.pick("white stall lines", "marked stalls", "rows of parking spaces"),
@@ -92,9 +92,9 @@ def parking(w: Words) -> Phrases:
         ("a parking lot", f"a {full} {lot}", f"a {w.pick('large', 'big')} {lot}"),
         tuple(details),
         (
-            f"{many} {be} parked in {w.pick('straight', 'neat', 'marked')} rows"
+            f"{many} are parked in {w.pick('straight', 'neat', 'marked')} rows"
             if fill != "empty"
-            else f"only a few cars are parked in the {w.pick('rows', 'stalls')} of a {lot}",
+            else f"{many} are parked in the {w.pick('rows', 'stalls')} of a {lot}",
             f"{w.pick('cars of many colours', 'cars')} {'fill' if fill == 'full' else 'stand in'} a {full} {lot}",
             f"{w.pick('rows of stalls', 'the stalls')} of a {lot} are {full}",
         ),
@@ -107,7 +107,7 @@ def tanks(w: Words) -> Phrases:
     colour = {"rust": w.pick("rusty", "brown")}.get(name, name)
     tanks = [w.some("tanks"), w.some("tanks", colour), w.some("tanks", w.pick("round", "circular", f"big {colour}"))]
     one = w.facts.counts["tanks"] == 1
-    where = w.pick("on a gravel yard", "on bare ground", "at an oil depot", "at a tank farm", "in a fenced yard")
+    where = w.pick("on a gravel yard", "on bare ground", "at an oil depot", "at a tank farm", "in a yard")
     details = [tanks[1], tanks[0], tanks[2]]
     if not one:
         details.append(f"{tanks[2]} joined by pipes")

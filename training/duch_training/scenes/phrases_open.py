@@ -124,7 +124,8 @@ def lake(w: Words) -> Phrases:
     adjective = "frozen" if name == "frozen" else w.pick(name, name, "small", "quiet")
     body = w.pick("lake", "lake", "lake", "reservoir")
     matter = "ice" if name == "frozen" else f"{name} water"
-    surround = {"summer": "green land", "autumn": "autumn trees", "winter": "snow", "dry": "dry land"}[w.facts.season]
+    surround = {"summer": "green land", "autumn": "brownish autumn land", "winter": "snow", "dry": "dry land"}
+    land = surround[w.facts.season]
     details = [
         w.pick("an uneven shore", "a curved shoreline", "an irregular shore"),
         w.pick("still water", "calm water"),
@@ -132,10 +133,8 @@ def lake(w: Words) -> Phrases:
     if name == "frozen":
         details[1] = w.pick("ice on it", "a sheet of ice")
     clauses = [
-        f"a {adjective} {body} lies in {surround}"
-        if surround != "autumn trees"
-        else f"a {adjective} {body} lies among {surround}",
-        f"a {body} with {matter} {w.pick('is surrounded by', 'lies amid')} {surround}",
+        f"a {adjective} {body} {w.pick('lies', 'is set')} in {land}",
+        f"a {body} with {matter} {w.pick('is surrounded by', 'lies amid')} {land}",
     ]
     if w.has("islands"):
         details += [f"{w.some('islands')} in it", f"{w.some('islands', 'wooded')}"]

@@ -120,7 +120,7 @@ def parking_lot(c: Canvas) -> None:
     half_v = rows * pitch / 2
     lot = f.box(-half_u - 3, -half_v - 1, half_u + 3, half_v + 1)
     c.area(lot, c.asphalt, shade(c.asphalt, 0.9))
-    fill = c.pick(0.12, 0.5, 0.5, 0.88, 0.88)
+    fill = c.pick(0.04, 0.5, 0.5, 0.88, 0.88)
     islands = c.chance(0.35)
     cars = 0
     for j in range(rows):
