@@ -1,0 +1,148 @@
+"""The facade of the edge: a sentence in, tiles out; a tile in, tiles or sentences out.
+
+for hit in Retriever("gallery/").search_text("planes parked near a terminal", k=5):
+    print(hit.rank, hit.distance, hit.id)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from .bundle import Bundle
+from .codes import PackedCodes
+from .encoder import Encoder
+from .errors import BundleError
+from .gallery import Gallery
+from .ids import id_to_path
+from .preprocess import ImageSource, display_path
+from .tile import Hit, Modality
+
+BUNDLE_VARIABLE = "DUCH_BUNDLE"
+
+
+class Retriever:
+    """A gallery with the bundle that made its codes. May be used from several threads.
+
+    Attributes:
+        gallery: what is searched, as it was when it was opened.
+        encoder: codes the queries; each of its two graphs is loaded by the first query that needs it.
+        root: folder of the image files; None if it is not known.
+    """
+
+    def __init__(
+        self,
+        gallery: Gallery | str | os.PathLike[str],
+        bundle: Bundle | str | os.PathLike[str] | None = None,
+        *,
+        root: str | os.PathLike[str] | None = None,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+        threads: int = 0,
+    ) -> None:
+        """Open a gallery, and find its bundle.
+
+        Args:
+            gallery: a gallery or its folder.
+            bundle: a bundle or its folder; by default the one that DUCH_BUNDLE names, else the one that the gallery
+                remembers.
+            root: folder of the image files, if not the one that the gallery remembers.
+            providers: see `Encoder`.
+            threads: see `Encoder`.
+
+        Raises:
+            GalleryError: the gallery cannot be used.
+            GalleryMismatchError: the bundle is not the one that made the gallery's codes.
+            BundleError: no bundle, or one that cannot be used.
+        """
+        self.gallery = gallery if isinstance(gallery, Gallery) else Gallery.open(gallery)
+        try:
+            chosen = bundle if bundle is not None else find_bundle(self.gallery)
+            self.encoder = Encoder(chosen, providers=providers, threads=threads)
+            self.gallery.check_bundle(fingerprint=self.encoder.bundle.fingerprint, n_bits=self.encoder.n_bits)
+        except BaseException:
+            if self.gallery is not gallery:
+                self.gallery.close()
+            raise
+        self.root = Path(root) if root is not None else self.gallery.root
+
+    def __enter__(self) -> Retriever:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the gallery."""
+        self.gallery.close()
+
+    def search_text(self, sentence: str, k: int = 10, *, modality: Modality | None = None) -> list[Hit]:
+        """The k tiles nearest to a sentence, in the order (distance, seq).
+
+        Args:
+            sentence: a few words.
+            k: how many, at least 1.
+            modality: "image" or "text" to find only those.
+
+        Raises:
+            TextError: the sentence is empty or too long.
+            CodesError: k is below 1.
+            GalleryCorruptError: the catalog row of a hit is damaged.
+        """
+        return self.search_codes(self.encoder.encode_texts([sentence]), k, modality=modality)[0]
+
+    def search_image(self, image: ImageSource, k: int = 10, *, modality: Modality | None = None) -> list[Hit]:
+        """The k tiles nearest to an image, in the order (distance, seq).
+
+        Args:
+            image: a path, a Pillow image or an array (h, w, 3) uint8.
+            k: how many, at least 1.
+            modality: "image" or "text" to find only those.
+
+        Raises:
+            ImageError: the image cannot be read.
+            CodesError: k is below 1.
+            GalleryCorruptError: the catalog row of a hit is damaged.
+        """
+        return self.search_codes(self.encoder.encode_images([image]), k, modality=modality)[0]
+
+    def search_codes(self, codes: PackedCodes, k: int = 10, *, modality: Modality | None = None) -> list[list[Hit]]:
+        """The k tiles nearest to each query code, in the order (distance, seq).
+
+        Shape: codes (q, n_bits / 8) uint8 -> q lists of at most k hits.
+
+        Raises:
+            CodesError: codes of the wrong type, shape or width; k below 1.
+            GalleryCorruptError: the catalog row of a hit is damaged.
+        """
+        found = self.gallery.search(codes, k, modality=modality)
+        return [[replace(hit, path=self._path(hit)) for hit in hits] for hits in found]
+
+    def _path(self, hit: Hit) -> Path | None:
+        if self.root is None or hit.uri is None or "\0" in hit.uri:
+            return None
+        path = self.root / id_to_path(hit.uri)
+        return path if path.is_file() else None
+
+
+def find_bundle(gallery: Gallery) -> Path:
+    """The bundle of a gallery: the one that DUCH_BUNDLE names, else the one that the gallery remembers.
+
+    Raises:
+        BundleError: neither is known, or the remembered one is not there.
+    """
+    if named := os.environ.get(BUNDLE_VARIABLE):
+        return Path(named)
+    name = display_path(gallery.folder)
+    if gallery.bundle_hint is None:
+        raise BundleError(f"{name} does not say where its bundle is; name it with --bundle or {BUNDLE_VARIABLE}")
+    if not gallery.bundle_hint.exists():
+        raise BundleError(
+            f"the bundle of {name} was {display_path(gallery.bundle_hint)}, which is not there; "
+            f"name it with --bundle or {BUNDLE_VARIABLE}"
+        )
+    return gallery.bundle_hint
