@@ -134,6 +134,15 @@ class Catalog:
         """Close the connection. The last one to close takes the write-ahead log with it."""
         self._connection.close()
 
+    def empty_log(self) -> None:
+        """Move what the write-ahead log holds into the catalog, if no reader is in the middle of a transaction.
+
+        The last connection to close does so by itself, but that may be a reader, who cannot.
+        """
+        with sqlite_errors(self.file):
+            self._connection.execute("PRAGMA busy_timeout = 1000")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit what the block does, or nothing of it."""

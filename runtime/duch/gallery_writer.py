@@ -115,6 +115,8 @@ class GalleryWriter:
     def close(self) -> None:
         """Let the next writer in."""
         if self._catalog is not None:
+            with suppress(GalleryError):  # everything is safe in the log as well
+                self._catalog.empty_log()
             self._catalog.close()
             self._catalog = None
         for descriptor in (self._codes, self._lock):

@@ -140,12 +140,21 @@ def test_the_catalog_holds_what_the_document_says(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_a_closed_gallery_is_three_files_and_stays_so_when_read(tmp_path: Path) -> None:
+def test_a_closed_gallery_is_three_files(tmp_path: Path) -> None:
     folder = make(tmp_path / "g")
-    before = sorted(path.name for path in folder.iterdir())
-    assert before == ["catalog.sqlite", "codes-1.bin", "writer.lock"]
-    with Gallery.open(folder) as gallery:
-        found_ids(gallery, 1)
+    assert sorted(path.name for path in folder.iterdir()) == ["catalog.sqlite", "codes-1.bin", "writer.lock"]
+
+
+def test_a_writer_leaves_no_commits_in_the_log_even_if_a_reader_outlives_it(tmp_path: Path) -> None:
+    folder = make(tmp_path / "g")
+    with writer(folder) as out:
+        reader = Gallery.open(folder)
+        out.append(codes_of(9), [image("new")])
+    log = folder / "catalog.sqlite-wal"
+    assert not log.exists() or log.stat().st_size == 0
+    assert found_ids(reader, 0) == ["0.png", "1.png", "2.png"]
+    reader.close()
+    assert read_without_write_permission(folder) == "['0.png', '1.png', '2.png', 'new']"
 
 
 # --- what goes in comes out ---
