@@ -110,7 +110,10 @@ def export_checkpoint(
 
 
 def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Where a bundle comes from, for people; paths inside the config become strings."""
+    """Where a bundle comes from, for people."""
     versions = {package: metadata.version(package) for package in ("duch", "torch", "onnx", "onnxruntime")}
     config = dataclasses.asdict(checkpoint.config)
-    return {"versions": versions, "train": json.loads(json.dumps(config, default=str)), "facts": checkpoint.facts}
+    for key in ("image_encoder", "text_encoder"):
+        if os.path.isdir(config[key]):
+            config[key] = Path(config[key]).name  # folders of the training machine are nobody else's business
+    return json.loads(json.dumps({"versions": versions, "train": config, "facts": checkpoint.facts}, default=str))

@@ -8,6 +8,7 @@ Shapes: n batch, s image size, t tokens, b = n_bits. Axes n and t are dynamic an
 
 from __future__ import annotations
 
+import warnings
 from typing import Protocol
 
 import onnx
@@ -121,7 +122,8 @@ def _export(
 ) -> onnx.ModelProto:
     module.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about axis names that two inputs share, and torch's own deprecations
             program = torch.onnx.export(
                 module,
                 example,

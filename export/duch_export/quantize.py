@@ -86,6 +86,8 @@ def quantize_image(model: onnx.ModelProto, recipe: Recipe, calibration_pixels: N
             activation_type=QuantType.QUInt8,  # S8S8 convolutions are 2.5 times slower on x86
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
+            # The last layer's output is what the sign is taken of: 8 bits there cost .9900 against .9935 of the bits.
+            extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},
         )
 
     return QuantizedGraph(_through_files(model, run), IMAGE_INT8)
@@ -204,4 +206,10 @@ def _through_files(model: onnx.ModelProto, run: Callable[[Path, Path], None]) ->
             ) from error
     result.ir_version = model.ir_version
     del result.graph.value_info[:]  # of no use to onnxruntime
+    del result.metadata_props[:]
+    # The optimizer declares every domain that onnxruntime knows; a host without them could refuse the graph.
+    used = {node.domain for node in result.graph.node}
+    opsets = [item for item in result.opset_import if item.domain in used]
+    del result.opset_import[:]
+    result.opset_import.extend(opsets)
     return result

@@ -1,0 +1,225 @@
+"""Checkpoint in, bundle out: what the edge then reads, and what the report says of a broken graph."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from onnx import numpy_helper
+from PIL import Image
+
+from duch.bundle import Bundle, read_bundle
+from duch.codes import binarize, pack_codes
+from duch.encoder import Encoder
+from duch.errors import BundleError, CheckpointError
+from duch.preprocess import TextPreprocessing, Tokenizer, image_to_pixels
+from duch_export import golden as golden_module
+from duch_export import parity
+from duch_export.build import export_bundle
+from duch_export.cli import export
+from duch_export.quantize import FP32, IMAGE_INT8, exact_nodes
+from duch_training.checkpoint import Checkpoint
+
+
+@pytest.fixture(scope="module")
+def int8_command(checkpoint_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    folder = tmp_path_factory.mktemp("int8") / "bundle"
+    return folder, CliRunner().invoke(export, [str(checkpoint_folder), str(folder), "--json"])
+
+
+@pytest.fixture(scope="module")
+def fp32_command(checkpoint_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    folder = tmp_path_factory.mktemp("fp32") / "bundle"
+    return folder, CliRunner().invoke(export, [str(checkpoint_folder), str(folder), "--recipe", "fp32"])
+
+
+@pytest.fixture(scope="module")
+def int8(int8_command: tuple[Path, Result]) -> Bundle:
+    return read_bundle(int8_command[0])
+
+
+@pytest.fixture(scope="module")
+def fp32(fp32_command: tuple[Path, Result]) -> Bundle:
+    return read_bundle(fp32_command[0])
+
+
+def test_command_prints_json(int8_command: tuple[Path, Result]) -> None:
+    folder, result = int8_command
+    assert result.exit_code == 0, result.output
+    raw = json.loads(result.stdout)
+    assert raw["fingerprint"] == read_bundle(folder).fingerprint
+    assert raw["graphs"]["text"]["recipe"] == "optimum"
+    assert raw["parity"]["text"]["samples"] == 40
+
+
+def test_command_prints_the_table_on_stdout_and_progress_on_stderr(fp32_command: tuple[Path, Result]) -> None:
+    folder, result = fp32_command
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("graph")
+    assert "onnx fp32" in result.stdout
+    assert "tracing the image graph" in result.stderr
+    assert read_bundle(folder).fingerprint[:16] in result.stderr
+
+
+def test_fp32_bundle_gives_torchs_codes_to_the_encoder(checkpoint: Checkpoint, fp32: Bundle) -> None:
+    encoder = Encoder(fp32)
+    pixels, captions = checkpoint.heldout_pixels, checkpoint.heldout_captions
+    with torch.inference_mode():
+        wanted = checkpoint.hasher.relax_images(torch.from_numpy(pixels)).numpy()
+        ids, mask = Tokenizer(checkpoint.tokenizer_json, checkpoint.text)(captions)
+        wanted_texts = checkpoint.hasher.relax_texts(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
+    assert np.array_equal(encoder.encode_pixels(pixels), pack_codes(binarize(wanted)))
+    assert np.array_equal(encoder.encode_texts(captions), pack_codes(binarize(wanted_texts)))
+    np.testing.assert_allclose(encoder.relaxed_texts(captions), wanted_texts, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp32"])
+def test_golden_inputs_give_golden_codes_on_the_edge(kind: str, request: pytest.FixtureRequest) -> None:
+    bundle: Bundle = request.getfixturevalue(kind)
+    golden, encoder = bundle.golden(), Encoder(bundle)
+    assert np.array_equal(encoder.encode_pixels(golden.pixels), golden.image_codes)
+    assert np.array_equal(encoder.encode_texts(golden.captions), golden.text_codes)
+    assert np.array_equal(pack_codes(binarize(golden.text_relaxed)), golden.text_codes)
+    for file, pixels in zip((golden.png, golden.jpeg), golden.pixels, strict=True):
+        image = Image.open(io.BytesIO(file))
+        assert min(image.size) > bundle.image.size
+        assert image.width != image.height
+        assert np.array_equal(image_to_pixels(image, bundle.image), pixels)
+
+
+def test_golden_captions_hold_accents_cjk_and_a_long_one(int8: Bundle) -> None:
+    golden = int8.golden()
+    text = "".join(golden.captions)
+    assert any("à" <= letter <= "ÿ" for letter in text)
+    assert any("一" <= letter <= "鿿" for letter in text)
+    lengths = golden.attention_mask.sum(axis=1)
+    assert lengths.max() >= int8.text.max_tokens - 4
+    ids, mask = Tokenizer(int8.tokenizer_json(), int8.text)(golden.captions)
+    assert np.array_equal(ids, golden.input_ids)
+    assert np.array_equal(mask, golden.attention_mask)
+
+
+def test_golden_captions_fit_a_model_that_reads_little(checkpoint: Checkpoint) -> None:
+    tokenizer = Tokenizer(checkpoint.tokenizer_json, TextPreprocessing(max_tokens=6))
+    captions = golden_module.fit_captions(tokenizer)
+    assert tokenizer(captions)[0].shape[1] <= 6
+
+
+def test_sentence_gets_one_code_whatever_its_companions(checkpoint: Checkpoint, int8: Bundle) -> None:
+    """The graph alone would not: dynamic int8 scales by the batch."""
+    encoder, captions = Encoder(int8), checkpoint.heldout_captions
+    alone = np.concatenate([encoder.encode_texts([caption]) for caption in captions])
+    assert np.array_equal(encoder.encode_texts(captions), alone)
+
+
+def test_manifest_tells_recipes_report_and_origin(int8: Bundle) -> None:
+    manifest = int8.manifest
+    assert (manifest.image_graph.recipe, manifest.image_graph.batch_invariant) == ("static-qdq-u8s8", True)
+    assert (manifest.text_graph.recipe, manifest.text_graph.batch_invariant) == ("optimum", False)
+    report = manifest.report["parity"]
+    for side in ("image", "text"):
+        assert report[side]["fp32_to_torch"] == {"bits": 1.0, "codes": 1.0}
+        assert 0.95 < report[side]["bundle_to_fp32"]["bits"] <= 1
+        assert report[side]["bytes_bundle"] == (int8.path / f"{side}.onnx").stat().st_size
+        assert report[side]["ms_bundle"] > 0
+    assert report["image"]["batch_invariance"] == 1
+    assert report["threads"] == 1
+    assert manifest.provenance["train"]["n_bits"] == int8.n_bits
+    assert "torch" in manifest.provenance["versions"]
+
+
+@pytest.mark.slow
+def test_exporting_again_gives_the_same_fingerprint(checkpoint_folder: Path, fp32: Bundle, tmp_path: Path) -> None:
+    assert export_bundle(checkpoint_folder, tmp_path / "b", recipe="fp32").bundle.fingerprint == fp32.fingerprint
+
+
+def measured(checkpoint: Checkpoint, image_fp32: onnx.ModelProto, **changes: Any) -> parity.ParityReport:
+    """A report on the image graph against changed ones; the text side is left out by a graph of its own."""
+    values: dict[str, Any] = {"image_bundle": image_fp32, "image_info": FP32, "pixels": checkpoint.heldout_pixels}
+    values.update(changes)
+    text = values.pop("text")
+    return parity.measure(
+        checkpoint.hasher,
+        image_fp32=image_fp32,
+        text_fp32=text,
+        text_bundle=text,
+        text_info=FP32,
+        captions=checkpoint.heldout_captions,
+        tokenizer=Tokenizer(checkpoint.tokenizer_json, checkpoint.text),
+        **values,
+    )
+
+
+def broken(model: onnx.ModelProto, name: str, change: Any) -> onnx.ModelProto:
+    """A copy with one weight changed."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    (item,) = [item for item in copy.graph.initializer if item.name == name]
+    item.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(numpy_helper.to_array(item))), name))
+    return copy
+
+
+def packing_weight(model: onnx.ModelProto) -> str:
+    exact = exact_nodes(model)
+    (node,) = [node for node in model.graph.node if node.name in exact and node.op_type == "MatMul"]
+    return str(node.input[1])
+
+
+def test_report_shows_a_swapped_bit_order(
+    checkpoint: Checkpoint, image_fp32: onnx.ModelProto, text_fp32: onnx.ModelProto
+) -> None:
+    def swap(places: np.ndarray) -> np.ndarray:
+        return places.reshape(-1, 8, places.shape[1])[:, ::-1].reshape(places.shape)
+
+    wrong = broken(image_fp32, packing_weight(image_fp32), swap)
+    report = measured(checkpoint, image_fp32, image_bundle=wrong, image_info=IMAGE_INT8, text=text_fp32)
+    assert report.image.fp32_to_torch.bits == 1
+    assert report.image.bundle_to_fp32.bits < 0.8
+    assert report.image.bundle_to_torch == report.image.bundle_to_fp32
+    assert report.text.bundle_to_fp32.bits == 1
+    row = next(line for line in report.table().splitlines() if "int8" in line)
+    assert f"{report.image.bundle_to_fp32.bits:.4f}" in row
+
+
+def test_report_shows_a_graph_that_left_torch(
+    checkpoint: Checkpoint, image_fp32: onnx.ModelProto, text_fp32: onnx.ModelProto
+) -> None:
+    head = next(node for node in reversed(image_fp32.graph.node) if node.op_type == "Gemm").input[1]
+    wrong = broken(image_fp32, head, lambda weight: -weight)
+    report = measured(checkpoint, wrong, image_bundle=wrong, text=text_fp32)
+    assert report.image.fp32_to_torch.bits < 0.6
+    assert report.image.bundle_to_fp32.bits == 1
+
+
+def test_report_needs_samples(checkpoint: Checkpoint, image_fp32: onnx.ModelProto, text_fp32: onnx.ModelProto) -> None:
+    with pytest.raises(BundleError, match="no held-out samples"):
+        measured(checkpoint, image_fp32, pixels=checkpoint.heldout_pixels[:0], text=text_fp32)
+
+
+def test_bad_folders_are_refused_before_any_work(checkpoint_folder: Path, tmp_path: Path, fp32: Bundle) -> None:
+    steps: list[str] = []
+    (tmp_path / "thesis.txt").write_text("x")
+    with pytest.raises(BundleError, match="no bundle"):
+        export_bundle(checkpoint_folder, tmp_path, overwrite=True, on_progress=steps.append)
+    with pytest.raises(BundleError, match="--overwrite"):
+        export_bundle(checkpoint_folder, fp32.path, on_progress=steps.append)
+    assert steps == []
+    with pytest.raises(CheckpointError):
+        export_bundle(tmp_path / "nothing", tmp_path / "b")
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+
+
+@pytest.mark.slow
+def test_overwriting_replaces_the_bundle(checkpoint_folder: Path, tmp_path: Path) -> None:
+    first = export_bundle(checkpoint_folder, tmp_path / "b", recipe="fp32").bundle
+    second = export_bundle(checkpoint_folder, tmp_path / "b", recipe="int8", overwrite=True).bundle
+    assert first.fingerprint != second.fingerprint
+    assert os.listdir(tmp_path) == ["b"]
