@@ -161,6 +161,10 @@ class Encoder:
         outputs = [self._run("text", "relaxed", feed) for feed in self._text_batches(texts, truncate)]
         return np.concatenate(outputs) if outputs else self._no_relaxed()
 
+    def unknown_words(self, text: str) -> list[str]:
+        """Words of a sentence that the vocabulary cannot spell; the model is blind to them."""
+        return self._tokens().unknown_words(text)
+
     def _no_codes(self) -> PackedCodes:
         return np.zeros((0, self.n_bits // 8), dtype=np.uint8)
 
@@ -186,7 +190,7 @@ class Encoder:
         # on its companions: a gallery coded in batches and a query coded alone would disagree (measured: 21 % of
         # MiniLM's codes the same). Such a graph gets one sentence at a time.
         step = _BATCH_SIZE if self.bundle.manifest.text_graph.batch_invariant else 1
-        input_ids, attention_mask = self._tokenize(texts, truncate)  # (n, t), (n, t)
+        input_ids, attention_mask = self._tokens()(texts, truncate=truncate)  # (n, t), (n, t)
         lengths = attention_mask.sum(axis=1)  # (n,)
         for start in range(0, len(texts), step):
             batch = slice(start, start + step)
@@ -196,11 +200,11 @@ class Encoder:
                 "attention_mask": np.ascontiguousarray(attention_mask[batch, :longest]),
             }
 
-    def _tokenize(self, texts: Sequence[str], truncate: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _tokens(self) -> Tokenizer:
         with self._loading:
             if self._tokenizer is None:
                 self._tokenizer = Tokenizer(self.bundle.tokenizer_json(), self.bundle.text)
-        return self._tokenizer(texts, truncate=truncate)
+            return self._tokenizer
 
     def _run(self, graph: GraphName, output: _Output, feed: dict[str, NDArray[Any]]) -> NDArray[Any]:
         session = self._session(graph)

@@ -178,6 +178,10 @@ def test_one_string_is_not_taken_for_a_list(encoder: Encoder) -> None:
         encoder.encode_texts(["a river", None])  # type: ignore[list-item]
 
 
+def test_unknown_words_are_told(encoder: Encoder) -> None:
+    assert encoder.unknown_words("planes near a ✈") == ["✈"]
+
+
 def test_bad_sentences_and_images_are_named(encoder: Encoder, tmp_path: Path) -> None:
     with pytest.raises(TextError, match="sentence 1 of 1 is empty"):
         encoder.encode_texts([" "])
