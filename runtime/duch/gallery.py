@@ -74,7 +74,6 @@ class Gallery:
         self.root, self.bundle_hint = (place_to_path(self.folder, place) for place in (meta.root, meta.bundle_hint))
         self._index = HammingIndex(self.codes)
         self._live = self._mask_without(deleted)
-        self._n_deleted = len(deleted)
         self._masks: dict[Modality | None, Mask | None] = {None: self._live}
 
     @classmethod
@@ -126,7 +125,16 @@ class Gallery:
 
     def __len__(self) -> int:
         """Tiles that can be found."""
-        return len(self.codes) - self._n_deleted
+        return self.count()
+
+    def count(self, modality: Modality | None = None) -> int:
+        """Tiles that can be found, or those of one modality.
+
+        Raises:
+            InputError: an unknown modality.
+        """
+        mask = self._mask(modality)
+        return len(self.codes) if mask is None else int(mask.sum())
 
     def __enter__(self) -> Gallery:
         return self

@@ -143,9 +143,7 @@ class Tokenizer:
         self.preprocessing = preprocessing
         self._unknown_id = self._tokenizer.token_to_id("[UNK]")
 
-    def __call__(
-        self, texts: Sequence[str], *, truncate: bool = False
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def __call__(self, texts: Sequence[str], *, truncate: bool = False) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Token ids and attention mask of a batch.
 
         Shape: n sentences -> input_ids (n, t), attention_mask (n, t), int64.

@@ -352,14 +352,11 @@ def make_split(dataset: Dataset, *, rule: str = "public", seed: int = 42) -> Spl
         train += drawn
         query += asked
         gallery += sorted(set(rest) - set(asked))
-    return _checked(
-        dataset,
-        Split(
-            *(tuple(images[i].id for i in sorted(part)) for part in (train, query, gallery)),
-            rule=rule,
-            seed=seed,
-        ),
-    )
+    drawn_ids = {
+        part: tuple(images[row].id for row in sorted(rows))
+        for part, rows in (("train", train), ("query", query), ("gallery", gallery))
+    }
+    return _checked(dataset, Split(**drawn_ids, rule=rule, seed=seed))
 
 
 def _own_split(dataset: Dataset, seed: int) -> Split:

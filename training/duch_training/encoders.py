@@ -100,7 +100,7 @@ def build_image_encoder(config: TrainConfig) -> tuple[ImageEncoder, ImagePreproc
         ConfigError: it cannot be loaded.
     """
     if config.image_encoder == TINY:
-        backbone = ResNetModel(
+        backbone: PreTrainedModel = ResNetModel(
             ResNetConfig(embedding_size=32, hidden_sizes=[32, 64, 128, 256], depths=[1, 1, 1, 1], layer_type="basic")
         )
         return ImageEncoder(backbone), ImagePreprocessing(size=config.image_size or 64)
@@ -211,7 +211,7 @@ def backbone_config(backbone: PreTrainedModel) -> dict[str, Any]:
 
 def _model_options(config: PretrainedConfig) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    model_class = AutoModel._model_mapping[type(config)]
+    model_class: Any = AutoModel._model_mapping[type(config)]
     if isinstance(model_class, tuple):
         model_class = model_class[0]
     if "add_pooling_layer" in inspect.signature(model_class.__init__).parameters:
