@@ -1,4 +1,4 @@
-"""The command `duch`. The edge's commands are here; those of the heavy packages come by the entry points `duch.commands`.
+"""The command `duch`. The edge's commands are here; heavy packages add theirs by the entry points `duch.commands`.
 
 Results go to stdout, progress and errors to stderr. A bad input is one line and exit code 1, an interrupt is 130.
 """
@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -75,6 +76,8 @@ def main() -> None:
 
     On the edge: encode, index, search. On the workstation: scenes, train, evaluate, export.
     """
+    # Such images are refused with a line of our own.
+    warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
 
 
 @main.command()

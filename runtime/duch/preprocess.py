@@ -32,7 +32,7 @@ _RGB_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr"}
 
 @dataclass(frozen=True)
 class ImagePreprocessing:
-    """How an image becomes pixels: RGB, shorter side to `size` (Pillow bicubic), centre crop to a square.
+    """How an image becomes pixels: RGB, its centre square, resized to `size` (Pillow bicubic).
 
     Attributes:
         size: side of the square, in pixels.
@@ -107,8 +107,9 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 def image_to_pixels(source: ImageSource, preprocessing: ImagePreprocessing) -> NDArray[np.uint8]:
     """Pixels of one image as the image graph takes them.
 
-    The shorter side is resized to `size` with Pillow's bicubic filter (which averages when it shrinks) and the centre
-    square is cut out, offsets rounded down.
+    The centre square is cut out, offsets rounded down, and then resized to `size` with Pillow's bicubic filter, which
+    averages when it shrinks. In this order, since one call of Pillow's resize with a box looks beyond the box, and
+    chooses the order of its two passes by the shape of the image.
 
     Shape: -> (size, size, 3) uint8.
 
@@ -120,11 +121,10 @@ def image_to_pixels(source: ImageSource, preprocessing: ImagePreprocessing) -> N
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    square = (left, top, left + side, top + side)
-    if (width, height) != (size, size):
-        # `box` crops before resizing: an extremely long image never becomes a huge intermediate.
-        image = image.resize((size, size), Image.Resampling.BICUBIC, box=square)
-    return np.asarray(image, dtype=np.uint8)
+    square = image.crop((left, top, left + side, top + side))
+    if side != size:
+        square = square.resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(square, dtype=np.uint8)
 
 
 class Tokenizer:
@@ -164,8 +164,8 @@ class Tokenizer:
         for position, row in enumerate(rows):
             if len(row) > limit and not truncate:
                 raise TextError(
-                    f"sentence {position + 1} of {len(texts)} has {len(row):,} tokens; this model reads at most {limit}, "
-                    "so shorten it"
+                    f"sentence {position + 1} of {len(texts)} has {len(row):,} tokens; this model reads at most "
+                    f"{limit}, so shorten it"
                 )
         rows = [row if len(row) <= limit else [*row[: limit - 1], row[-1]] for row in rows]
         longest = max((len(row) for row in rows), default=0)
