@@ -146,8 +146,8 @@ def test_one_and_two_workers_write_the_same_bytes(dataset: Path, tmp_path: Path)
     assert two.read_bytes() == dataset.read_bytes()
     for path in sorted((dataset.parent / "images").iterdir()):
         assert path.read_bytes() == (two.parent / "images" / path.name).read_bytes()
-    assert progress == sorted(progress)
-    assert progress[-1] == 47
+    assert sum(progress) == 47
+    assert min(progress) > 0
 
 
 def test_an_existing_dataset_is_left_alone(dataset: Path):

@@ -48,15 +48,14 @@ def view_images(pixels: Tensor, generator: torch.Generator, *, kind: str = "basi
     grid = F.affine_grid(rows, list(images.shape), align_corners=False)
     images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
-    def factor() -> Tensor:  # (n, 1, 1, 1)
-        return uniform(0.7, 1.3).view(n, 1, 1, 1)
-
-    images = images * factor()  # brightness
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    images = mean + (images - mean) * factor()  # contrast
-    grey = (images * torch.tensor(_LUMA, device=pixels.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    images = grey + (images - grey) * factor()  # saturation
-    return images.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    # Brightness, contrast about the mean and saturation about the grey are one affine map of RGB: one pass, not six.
+    brightness, contrast, saturation = (uniform(0.7, 1.3).view(n, 1, 1) for _ in range(3))
+    luma = torch.tensor(_LUMA, device=pixels.device).expand(3, 3)  # each row weighs R, G, B to grey
+    colour = saturation * torch.eye(3, device=pixels.device) + (1 - saturation) * luma  # (n, 3, 3)
+    flat = images.flatten(2)  # (n, 3, size * size)
+    shift = (1 - contrast) * brightness * flat.mean(dim=(1, 2), keepdim=True)  # grey, which saturation leaves alone
+    flat = torch.baddbmm(shift, brightness * contrast * colour, flat)
+    return flat.clamp_(0, 255).round_().to(torch.uint8).view_as(images).permute(0, 2, 3, 1)
 
 
 def view_caption(caption: str, generator: random.Random, *, kind: str = "words", siblings: Sequence[str] = ()) -> str:

@@ -96,7 +96,7 @@ def write_scenes(
         count: number of scenes, dealt to the classes in turn.
         seed: another seed gives other scenes.
         size: side of a tile in pixels.
-        on_progress: called with the number of scenes done so far.
+        on_progress: called with the number of scenes done since the last call.
         workers: processes; 0 means one a core.
 
     Returns:
@@ -134,15 +134,12 @@ def _run(
 ) -> list[tuple[str, ...]]:
     captions: list[tuple[str, ...]] = [()] * count
     chunks = [range(i, min(i + _CHUNK, count)) for i in range(0, count, _CHUNK)]
-    done = 0
 
     def collect(written: list[tuple[int, tuple[str, ...]]]) -> None:
-        nonlocal done
         for index, sentences in written:
             captions[index] = sentences
-        done += len(written)
         if on_progress:
-            on_progress(done)
+            on_progress(len(written))
 
     if workers == 1:
         for chunk in chunks:
