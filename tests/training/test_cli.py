@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -105,6 +106,20 @@ def test_an_interrupt_ends_with_one_line_and_can_be_resumed(dataset, tmp_path):
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     fails(duch("evaluate", out, dataset), "unfinished run")
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_checkpoint(dataset, tmp_path):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "duch", "train", str(dataset), str(out), *SMALL]
+    done = subprocess.run(command, preexec_fn=limit, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "cannot be written" in done.stderr.strip().splitlines()[-1]
+    fails(duch("evaluate", out, dataset), "unfinished run")
+    assert not list(out.glob("*.part"))
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     write_json(folder / "samples.json", captions)
     with replacing(folder / "tokenizer.json") as beside:
         beside.write_text(checkpoint.tokenizer_json, encoding="utf-8")
-    checkpoint.split.write(folder / "split.json")
+    write_json(folder / "split.json", checkpoint.split.to_dict())
     image_encoder, text_encoder = hasher.image_encoder, hasher.text_encoder
     description = {
         "format": "duch-checkpoint",
@@ -168,7 +168,11 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside the given one to write to; it is synced and renamed into place if the block succeeds."""
+    """A path beside the given one to write to; it is synced and renamed into place if the block succeeds.
+
+    Raises:
+        CheckpointError: it cannot be written; what was there before stays.
+    """
     beside = path.with_name(path.name + ".part")
     try:
         yield beside
@@ -176,6 +180,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(beside, "rb") as written:
             os.fsync(written.fileno())
         os.replace(beside, path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be written ({error}); make room on the disk and run it again") from error
     finally:
         beside.unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,7 @@ def train(
     config = load_config(preset, toml, **{name: value for name, value in fields.items() if value is not None})
     with needs_extra(*_NEEDS):
         from .train import train as run
+    _quiet_libraries()
     try:
         checkpoint = run(dataset, out, config, skip_bad=skip_bad, resume=resume, overwrite=overwrite)
     except KeyboardInterrupt:
@@ -105,5 +107,15 @@ def evaluate(
     with needs_extra(*_NEEDS):
         from .evaluate import evaluate as run
         from .evaluate import table
+    _quiet_libraries()
     evaluation = run(model, dataset, split_path=split, k=k, seed=seed, skip_bad=skip_bad)
     click.echo(json.dumps(dataclasses.asdict(evaluation), indent=2) if as_json else table(evaluation))
+
+
+def _quiet_libraries() -> None:
+    """Keep model libraries from talking on stderr; what goes wrong comes as an error of ours."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)

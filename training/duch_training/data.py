@@ -18,7 +18,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -287,19 +287,9 @@ class Split:
     rule: str
     seed: int
 
-    def write(self, path: Path) -> None:
-        """Write the split as JSON."""
-        text = json.dumps(
-            {
-                "rule": self.rule,
-                "seed": self.seed,
-                "train": self.train,
-                "query": self.query,
-                "gallery": self.gallery,
-            },
-            ensure_ascii=False,
-        )
-        path.write_text(text + "\n", encoding="utf-8")
+    def to_dict(self) -> dict[str, Any]:
+        """The split as plain JSON values; `read` takes a file of them."""
+        return asdict(self)
 
     @classmethod
     def read(cls, path: Path) -> Split:

@@ -222,4 +222,5 @@ def _model_options(config: PretrainedConfig) -> dict[str, Any]:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """The first sentence of an error, on one line."""
+    return " ".join(str(error).split()).partition(". ")[0][:200] or type(error).__name__

@@ -1,0 +1,72 @@
+"""Every `duch` command of the README runs, in the README's order, in one folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def commands() -> list[list[str]]:
+    blocks = re.findall(r"```console\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    return [shlex.split(line) for line in lines]
+
+
+def test_the_readme_names_no_command_that_is_not_known_here() -> None:
+    assert {command[0] for command in commands()} == {"make", "duch", "pip"}
+    makefile = (README.parent / "Makefile").read_text()
+    for command in commands():
+        if command[0] == "make":
+            assert f"\n{command[1]}:" in makefile
+
+
+def test_the_readme_links_to_files_that_are_there() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (README.parent / target).exists(), target
+
+
+@pytest.mark.slow
+def test_every_duch_command_of_the_readme_runs(tmp_path: Path, minilm: Path) -> None:
+    from transformers import ResNetConfig, ResNetModel
+
+    def duch(*arguments: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "duch", *arguments],
+            cwd=tmp_path,
+            env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"duch {shlex.join(arguments)}\n{done.stderr}"
+
+    duch("scenes", "my-tiles", "--count", "120")
+    (tmp_path / "sentences.jsonl").write_text('{"text": "a harbour with many boats", "id": "h1"}\n')
+    shutil.copy(next((tmp_path / "my-tiles" / "images").iterdir()), tmp_path / "tile.png")
+    (tmp_path / "run.toml").write_text("epochs = 2\nbatch_size = 16\n")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "all-MiniLM-L6-v2").symlink_to(minilm)
+    small = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    ResNetModel(small).save_pretrained(tmp_path / "models" / "resnet-18")
+    (tmp_path / "tiles").symlink_to(tmp_path / "my-tiles" / "images")
+
+    ran = 0
+    for program, *arguments in commands():
+        if program != "duch":
+            continue
+        if arguments == ["index", "bundle", "tiles", "gallery"]:  # the box's own gallery
+            shutil.rmtree(tmp_path / "gallery")
+        duch(*arguments)
+        ran += 1
+    assert ran >= 15
+    assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
