@@ -8,6 +8,7 @@ folder keeps the data set, the checkpoint, two bundles, the gallery and the pict
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -27,7 +28,7 @@ QUERIES = {
 }
 
 
-def duch(*arguments: str | Path, parse: bool = False) -> Any:
+def duch(*arguments: object, parse: bool = False) -> Any:
     """Run a `duch` command; returns its JSON output if `parse`."""
     command = ["duch", *map(str, arguments)]
     print("\n$ " + " ".join(f'"{part}"' if " " in part else part for part in command), flush=True)
@@ -50,13 +51,13 @@ def median_ms(action: Any, inputs: list[Any]) -> float:
     return statistics.median(times)
 
 
-def main(out: Path) -> None:
+def main(out: Path, *, count: int, epochs: int) -> None:
     started = time.monotonic()
     scenes, checkpoint, gallery = out / "scenes", out / "checkpoint", out / "gallery"
     bundles = {"fp32": out / "bundle-fp32", "int8": out / "bundle"}
 
-    duch("scenes", scenes)
-    duch("train", scenes, checkpoint, "--preset", "tiny")
+    duch("scenes", scenes, "--count", count)
+    duch("train", scenes, checkpoint, "--preset", "tiny", "--epochs", epochs)
     split = checkpoint / "split.json"
     results = {}
     for recipe, bundle in bundles.items():
@@ -94,4 +95,9 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/demo"))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, nargs="?", default=Path("build/demo"))
+    parser.add_argument("--count", type=int, default=4000, help="scenes to draw; half of them are trained on")
+    parser.add_argument("--epochs", type=int, default=24)
+    options = parser.parse_args()
+    main(options.out, count=options.count, epochs=options.epochs)

@@ -70,3 +70,20 @@ def test_every_duch_command_of_the_readme_runs(tmp_path: Path, minilm: Path) -> 
         ran += 1
     assert ran >= 15
     assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_its_result_and_its_pictures(tmp_path: Path) -> None:
+    demo = README.parent / "examples" / "demo.py"
+    done = subprocess.run(
+        [sys.executable, str(demo), str(tmp_path / "demo"), "--count", "200", "--epochs", "2"],
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    pattern = r"RESULT t2i map@20 fp32=0\.\d{3} int8=0\.\d{3} chance=0\.\d{3}"
+    assert re.fullmatch(pattern, done.stdout.splitlines()[-1])
+    for picture in ("planes.png", "river.png", "tanks.png", "by-tile.png"):
+        assert (tmp_path / "demo" / picture).read_bytes().startswith(b"\x89PNG")

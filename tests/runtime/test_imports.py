@@ -36,3 +36,11 @@ def test_coding_a_sentence_imports_nothing_heavy() -> None:
     loaded = loaded_after(f"from duch.encoder import Encoder\nEncoder({str(tiny)!r}).encode_texts(['a river'])")
     assert "onnxruntime" in loaded
     assert not loaded & HEAVY
+
+
+def test_the_front_door_exports_what_is_there() -> None:
+    import duch
+
+    assert sorted(duch.__all__) == duch.__all__
+    for name in duch.__all__:
+        assert getattr(duch, name).__module__.startswith("duch.")
