@@ -218,6 +218,8 @@ def search(
         if len(retriever.gallery) == 0:
             raise InputError(f"{gallery} holds no tiles; add some with `duch index`")
         modality = modality or _default_modality(retriever)
+        if retriever.gallery.count(modality) == 0:
+            raise InputError(f"{gallery} holds no {modality}s; search without --in {modality}")
         encode = retriever.encoder.encode_texts if image is None else retriever.encoder.encode_images
         if words is not None:
             _warn_of_unknown_words(retriever, words)

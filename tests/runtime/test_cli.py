@@ -167,6 +167,7 @@ def test_bad_queries_are_one_line(gallery: Path, tmp_path: Path) -> None:
     fails(duch("search", gallery, "a river", "--sheet", tmp_path / "x.docx"), ".docx")
     fails(duch("search", gallery, "a river", "--sheet", tmp_path / "no" / "x.png"), "does not exist")
     fails(duch("search", gallery, "a river", "--bundle", tmp_path), "manifest")
+    fails(duch("search", gallery, "a river", "--in", "text"), "holds no texts")
 
 
 def test_bad_folders_for_index_are_one_line(images: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ _NEEDS = ("train", "training")
 
 @click.command()
 @click.argument("out", type=_FOLDER)
-@click.option("--count", default=2600, show_default=True, help="How many scenes, spread evenly over the classes.")
+@click.option("--count", default=4000, show_default=True, help="How many scenes, spread evenly over the classes.")
 @click.option("--size", default=128, show_default=True, help="Side of a scene, in pixels.")
 @click.option("--seed", default=0, show_default=True, help="The same seed draws the same scenes.")
 def scenes(out: Path, count: int, size: int, seed: int) -> None:

@@ -80,7 +80,7 @@ def _write_some(images: str, indices: range, seed: int, size: int) -> list[tuple
 def write_scenes(
     folder: Path,
     *,
-    count: int = 2600,
+    count: int = 4000,
     seed: int = 0,
     size: int = 128,
     on_progress: Callable[[int], None] | None = None,
