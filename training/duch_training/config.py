@@ -61,8 +61,8 @@ class TrainConfig:
     # Objective (method: arXiv 2201.08125)
     temperature: float = _setting(0.3, "temperature of NT-Xent, on cosines", low=1e-3)
     inter_weight: float = _setting(1.0, "weight of the image-text contrastive term", low=0)
-    # Telling image from image pushes tiles of one kind apart. With 0.3 instead of 1: t2i map@20 .790 instead of .752, i2t
-    # .778 instead of .708 (2,600 built-in scenes, 30 epochs, one seed).
+    # Telling image from image pushes tiles of one kind apart. With 0.3 instead of 1: t2i map@20 .790 instead of .752,
+    # i2t .778 instead of .708 (2,600 built-in scenes, 30 epochs, one seed).
     image_weight: float = _setting(0.2, "weight of the image-view contrastive term (lambda 1)", low=0)
     text_weight: float = _setting(1.0, "weight of the text-view contrastive term (lambda 2)", low=0)
     adversarial_weight: float = _setting(0.01, "weight of the modality-confusion term (alpha)", low=0)
