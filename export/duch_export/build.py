@@ -116,4 +116,5 @@ def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
     for key in ("image_encoder", "text_encoder"):
         if os.path.isdir(config[key]):
             config[key] = Path(config[key]).name  # folders of the training machine are nobody else's business
-    return json.loads(json.dumps({"versions": versions, "train": config, "facts": checkpoint.facts}, default=str))
+    facts = {"split_sha256": checkpoint.split.sha256, "facts": checkpoint.facts}
+    return json.loads(json.dumps({"versions": versions, "train": config, **facts}, default=str))

@@ -34,7 +34,7 @@ def export(checkpoint: Path, bundle: Path, recipe: str, overwrite: bool, as_json
     """Export CHECKPOINT to BUNDLE, the folder that the edge loads.
 
     BUNDLE holds two ONNX graphs, the tokenizer, golden codes and a manifest. The printed table compares the codes of
-    torch, ONNX fp32 and the chosen recipe on samples that were held out of training's calibration set.
+    torch, ONNX fp32 and the chosen recipe on training samples that were held out of calibration.
     """
     check_writable(bundle, overwrite=overwrite)  # before torch takes seconds to import
     with _quiet_libraries():

@@ -1,6 +1,7 @@
 """How much a graph differs from the model it came from: torch, ONNX fp32 and the graph of the bundle, side by side.
 
-Measured on the held-out samples of the checkpoint, which calibration never saw. The report goes into the manifest.
+Measured on the held-out samples of the checkpoint: training images that calibration never saw. The report goes into the
+manifest.
 
 Shapes: n samples, s image size, t tokens, b = n_bits.
 """
@@ -121,7 +122,9 @@ class ParityReport:
             )
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        samples = f"{self.image.samples} images and {self.text.samples} sentences held out, each alone"
+        samples = (
+            f"{self.image.samples} training images and {self.text.samples} captions held out of calibration, each alone"
+        )
         return "\n".join([*lines, f"{samples}; ms: median of one input, {self.threads} thread"])
 
 

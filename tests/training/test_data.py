@@ -8,7 +8,8 @@ import pytest
 
 from duch.errors import DatasetError
 from duch.preprocess import ImagePreprocessing, image_to_pixels
-from duch_training.data import Split, draw_captions, load_pixels, make_split, read_dataset
+from duch_training.data import load_pixels, read_dataset
+from duch_training.splits import Split, draw_captions, make_split
 
 SIZE = ImagePreprocessing(size=16)
 
@@ -58,8 +59,15 @@ BAD = {
     "a duplicate id": (lambda c: c["images"].append(c["images"][0]), r"record 24: image forest_000\.png was already"),
     "a missing image": (lambda c: c["images"][5].update(filename="gone.png"), r"record 5: image gone\.png is missing"),
     "no file name": (lambda c: c["images"][5].pop("filename"), r"record 5 names no image"),
-    "a record that is no object": (lambda c: c["images"].append(7), r"record 24 names no image"),
-    "a name that leads out": (lambda c: c["images"][5].update(filename=3), r"record 5 names no image"),
+    "a record that is no object": (lambda c: c["images"].append(7), r"record 24 is no JSON object"),
+    "a name that is no text": (lambda c: c["images"][5].update(filename=3), r"record 5 names no image"),
+    "a name that is too long": (lambda c: c["images"][5].update(filename="x" * 300), r"record 5 .*cannot be used"),
+    "half a character": (lambda c: c["images"][5]["sentences"][0].update(raw="a \ud800"), r"record 5 .*cannot be used"),
+    "a class that is a list": (lambda c: c["images"][5].update(classname=["x"]), r"record 5 .*has the class"),
+    "a file under two names": (
+        lambda c: c["images"].append({**c["images"][0], "filename": "./forest_000.png"}),
+        r"record 24: image \./forest_000\.png is the file that dataset\.json record 0 calls forest_000\.png",
+    ),
 }
 
 
@@ -83,7 +91,10 @@ def test_a_bad_record_is_named_and_can_be_skipped(make_dataset, tmp_path, kind):
         ("dataset.json", '{"images": []}', "no usable image"),
         ("dataset.csv", "picture,text\n", "wanted image, caption"),
         ("dataset.csv", "", "columns none"),
-        ("dataset.jsonl", "not json\n", "line 1 names no image"),
+        ("dataset.jsonl", "not json\n", "line 1 is no JSON object"),
+        ("dataset.json", "[" * 200_000, "no JSON"),
+        ("dataset.csv", "image,caption,caption\n", "each once"),
+        ("dataset.csv", "x" * 140_000, "no CSV"),
         ("dataset.txt", "x", "wanted .json"),
     ],
 )
@@ -92,6 +103,29 @@ def test_a_broken_file_is_one_line(tmp_path, name, content, words):
     with pytest.raises(DatasetError, match=words) as caught:
         read_dataset(tmp_path / name)
     one_line(caught)
+
+
+def test_a_caption_with_a_comma_is_never_cut_short(dataset, tmp_path):
+    (tmp_path / "images").symlink_to(dataset / "images")
+    table = '\ufeffimage, caption\nlake_001.png,a lake, a road\nsnow_003.png,"snow, and more"\n'
+    (tmp_path / "a.csv").write_text(table, encoding="utf-8")
+    with pytest.raises(DatasetError, match="line 2 has 3 cells for 2 columns; quote captions"):
+        read_dataset(tmp_path / "a.csv")
+    (image,) = read_dataset(tmp_path / "a.csv", skip_bad=True).images
+    assert image.captions == ("snow, and more",)
+
+
+@pytest.mark.parametrize("empty", ["", None])
+def test_an_empty_class_is_no_class(make_dataset, tmp_path, empty):
+    folder = make_dataset(tmp_path / "set", change=lambda c: [i.update(classname=empty) for i in c["images"]])
+    assert {image.label for image in read_dataset(folder).images} == {None}
+
+
+def test_a_class_code_stands_in_for_a_missing_class_name(make_dataset, tmp_path):
+    folder = make_dataset(
+        tmp_path / "set", change=lambda c: [i.update(classname=None, classcode=i["imgid"] % 4) for i in c["images"]]
+    )
+    assert [image.label for image in read_dataset(folder).images][:5] == ["0", "1", "2", "3", "0"]
 
 
 def test_no_dataset_at_all_and_bytes_that_are_no_text(tmp_path):

@@ -94,6 +94,44 @@ def test_a_resnet_folder_brings_its_own_size_and_normalisation(tmp_path):
     assert encoder.n_features == 16
 
 
+def test_a_backbone_without_a_class_token_is_pooled_over_the_whole_image():
+    from transformers import SwinConfig, SwinModel, ViTConfig, ViTModel
+
+    from duch_training.encoders import ImageEncoder
+
+    size = {"image_size": 32, "patch_size": 4}
+    swin = SwinModel(SwinConfig(**size, embed_dim=16, depths=[1, 1], num_heads=[2, 2], window_size=4))
+    vit = ViTModel(
+        ViTConfig(**size, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32),
+        add_pooling_layer=False,
+    )
+    pixels = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
+    half = pixels.clone()
+    half[:, 16:] = 0
+    for backbone in (swin, vit):
+        encoder = ImageEncoder(backbone).eval()
+        with torch.no_grad():
+            assert (encoder(pixels) - encoder(half)).abs().max() > 1e-3
+    with torch.no_grad():
+        tokens = vit.eval()(pixel_values=(pixels.permute(0, 3, 1, 2) / 255 - encoder.mean) / encoder.std)
+        assert torch.allclose(encoder(pixels), tokens.last_hidden_state[:, 0], atol=1e-5)
+
+
+def test_an_encoder_in_the_wrong_place_is_one_line(minilm, tmp_path):
+    from transformers import ResNetConfig, ResNetModel
+
+    ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic")).save_pretrained(
+        tmp_path
+    )
+    for tokenizer_file in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / tokenizer_file).write_bytes((minilm / tokenizer_file).read_bytes())
+    with pytest.raises(ConfigError, match="cannot be the image encoder for 224 px") as caught:
+        build_image_encoder(load_config("edge", image_encoder=str(minilm)))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="cannot be the text encoder"):
+        build_text_encoder(load_config("edge", text_encoder=str(tmp_path)), CAPTIONS)
+
+
 def test_real_minilm_gives_the_features_of_a_masked_mean(minilm):
     from transformers import AutoModel, AutoTokenizer
 

@@ -35,7 +35,7 @@ def slow_nt_xent(a, b, temperature, twins=None):
         partner = (r + n) % (2 * n)
         denominator = 0.0
         for other in range(2 * n):
-            if other == r or (twins is not None and other != partner and twins[r % n, other % n]):
+            if other == r or (twins is not None and other != partner and twins[r, other]):
                 continue
             denominator += math.exp(float(rows[r] @ rows[other]) / temperature)
         total -= float(rows[r] @ rows[partner]) / temperature - math.log(denominator)
@@ -68,15 +68,17 @@ def test_nt_xent_of_identical_rows_is_the_log_of_the_number_of_rivals():
 
 def test_twins_are_no_negatives_but_stay_positives_of_their_own_partner():
     a, b = codes(seed=1), codes(seed=2)
-    twins = torch.eye(len(a), dtype=torch.bool)
-    twins[2, 5] = twins[5, 2] = True
+    meaning = torch.arange(len(a)).repeat(2)
+    meaning[5] = meaning[17] = 2  # the pairs 2 and 5 have one caption
+    meaning[14] = 7  # and the partner of 2 shows what 7 shows
+    twins = meaning[:, None] == meaning[None, :]
     assert NTXentLoss(0.5)(a, b, twins).item() == pytest.approx(slow_nt_xent(a, b, 0.5, twins), rel=1e-5)
     assert NTXentLoss(0.5)(a, b, twins) < NTXentLoss(0.5)(a, b)
 
 
 def test_a_batch_of_nothing_but_twins_costs_nothing_and_has_a_finite_gradient():
     a, b = codes(seed=1).requires_grad_(), codes(seed=2)
-    loss = NTXentLoss(0.5)(a, b, torch.ones(len(a), len(a), dtype=torch.bool))
+    loss = NTXentLoss(0.5)(a, b, torch.ones(2 * len(a), 2 * len(a), dtype=torch.bool))
     loss.backward()
     assert loss.item() == pytest.approx(0, abs=1e-6)
     assert torch.isfinite(a.grad).all()
@@ -147,7 +149,23 @@ def test_the_objective_is_the_weighted_sum_of_its_terms():
     config = TrainConfig(inter_weight=2.0, text_weight=0.5, adversarial_weight=0.1)
     batch, loss = batch_of(b=64), DuchLoss(config)
     shared = signs(batch.consensus())
-    total, terms = loss(batch, shared=shared, twins=None, discriminator=Discriminator(64))
+    total, terms = loss(batch, shared=shared, discriminator=Discriminator(64))
     expected = sum(getattr(config, f"{name}_weight") * term.item() for name, term in terms.items())
     assert total.item() == pytest.approx(expected, rel=1e-6)
     assert set(terms) == {"inter", "image", "text", "adversarial", "quantization", "balance"}
+
+
+def test_equal_captions_are_no_negatives_in_the_terms_that_know_captions():
+    loss, batch = DuchLoss(TrainConfig(temperature=0.5)), batch_of(b=64)
+    captions, views = torch.arange(12), torch.arange(12, 24)
+    captions[3], views[8] = captions[9], captions[4]  # two equal captions; a view of 8 that says what 4 says
+    settings = {"shared": signs(batch.consensus()), "discriminator": Discriminator(64)}
+    _, terms = loss(batch, meaning=(captions, views), **settings)
+    pairs, texts = torch.cat([captions, captions]), torch.cat([captions, views])
+
+    def slow(a, b, meaning):
+        return slow_nt_xent(a, b, 0.5, meaning[:, None] == meaning[None, :])
+
+    assert terms["inter"].item() == pytest.approx(slow(batch.image, batch.text, pairs), rel=1e-5)
+    assert terms["text"].item() == pytest.approx(slow(batch.text, batch.text_view, texts), rel=1e-5)
+    assert terms["image"].item() == pytest.approx(slow_nt_xent(batch.image, batch.image_view, 0.5), rel=1e-5)

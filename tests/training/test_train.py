@@ -18,7 +18,7 @@ from duch.preprocess import Tokenizer
 from duch_training.checkpoint import load_checkpoint
 from duch_training.config import load_config
 from duch_training.evaluate import evaluate
-from duch_training.train import train
+from duch_training.train import Trainer, train
 
 SMALL = {"batch_size": 16, "image_size": 32, "width": 64, "n_bits": 32}
 
@@ -115,6 +115,58 @@ def test_a_finished_run_is_not_touched_without_being_asked(checkpoint, dataset, 
         with pytest.raises(CheckpointError, match="not empty"):
             train(dataset, tmp_path, load_config("tiny"), overwrite=overwrite)
     assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def test_a_model_of_somebody_else_is_never_taken_for_a_checkpoint(dataset, minilm, tmp_path):
+    for file in ("config.json", "tokenizer.json"):
+        (tmp_path / file).write_bytes((minilm / file).read_bytes())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for overwrite in (False, True):
+        with pytest.raises(CheckpointError, match="holds no duch checkpoint"):
+            train(dataset, tmp_path, load_config("tiny"), overwrite=overwrite)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_overwrite_replaces_a_checkpoint_but_nothing_beside_it(dataset, tmp_path):
+    config = load_config("tiny", epochs=1, **SMALL)
+    train(dataset, tmp_path / "out", config)
+    first = weights(tmp_path / "out")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"also holds notes\.txt"):
+        train(dataset, tmp_path / "out", config, overwrite=True)
+    (tmp_path / "out" / "notes.txt").unlink()
+    train(dataset, tmp_path / "out", config.replace(seed=3), overwrite=True)
+    assert not same(first, weights(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("batch_size", [31, 16, 2, 64])
+def test_every_pair_gets_a_shared_code_in_every_epoch(dataset, tmp_path, batch_size, monkeypatch):
+    shared_codes = []
+    epoch = Trainer._epoch
+
+    def watched(self, number, shared):
+        row, shared = epoch(self, number, shared)
+        shared_codes.append(shared)
+        return row, shared
+
+    monkeypatch.setattr(Trainer, "_epoch", watched)
+    train(dataset, tmp_path / "out", load_config("tiny", **{**SMALL, "epochs": 1, "batch_size": batch_size}))
+    (codes,) = shared_codes
+    assert len(codes) == 32
+    assert set(codes.unique().tolist()) == {-1.0, 1.0}
+    assert (codes.sum(1) < 32).all(), "a row of ones is a pair that no batch held"
+
+
+def test_a_run_is_not_resumed_on_other_images(make_dataset, tmp_path):
+    folder = make_dataset(tmp_path / "set")
+    config = load_config("tiny", epochs=1, **SMALL)
+    train(folder, tmp_path / "out", config)
+    kept = load_checkpoint(tmp_path / "out").split
+    assert train(folder, tmp_path / "out", config, resume=True).split == kept, "a finished run stays as it is"
+    image = folder / "images" / "lake_001.png"
+    image.write_bytes((folder / "images" / "snow_003.png").read_bytes())
+    with pytest.raises(CheckpointError, match="other images, captions or splits"):
+        train(folder, tmp_path / "out", config, resume=True)
 
 
 def test_a_bad_dataset_leaves_no_folder_behind(make_dataset, tmp_path):

@@ -26,21 +26,18 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
-from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import load_file, save
 
 from duch.errors import CheckpointError, DuchError
 from duch.preprocess import ImagePreprocessing, TextPreprocessing
 
 from .config import TrainConfig, from_mapping
-from .data import Split
 from .encoders import ImageEncoder, TextEncoder, backbone_config, rebuild_backbone
 from .model import CrossModalHasher
+from .splits import Split
 
 FORMAT_VERSION = 1
-
-_UMASK = os.umask(0o022)
-os.umask(_UMASK)
 
 
 @dataclass(frozen=True)
@@ -80,10 +77,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     hasher = checkpoint.hasher
     weights = {name: value.detach().cpu().contiguous() for name, value in hasher.state_dict().items()}
     with replacing(folder / "model.safetensors") as beside:
-        save_file(weights, beside)
+        beside.write_bytes(save(weights))  # save_file makes files that only their owner can read
     with replacing(folder / "samples.safetensors") as beside:
         arrays = {"calibration": checkpoint.calibration_pixels, "heldout": checkpoint.heldout_pixels}
-        save_arrays({name: np.ascontiguousarray(array) for name, array in arrays.items()}, beside)
+        beside.write_bytes(save_arrays({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
     captions = {"calibration": checkpoint.calibration_captions, "heldout": checkpoint.heldout_captions}
     write_json(folder / "samples.json", captions)
     with replacing(folder / "tokenizer.json") as beside:
@@ -105,6 +102,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             "backbone": backbone_config(text_encoder.backbone),
             "pooling": text_encoder.pooling,
         },
+        "split_sha256": checkpoint.split.sha256,
         "facts": checkpoint.facts,
     }
     write_json(folder / "config.json", description)
@@ -176,7 +174,6 @@ def replacing(path: Path) -> Iterator[Path]:
     beside = path.with_name(path.name + ".part")
     try:
         yield beside
-        os.chmod(beside, 0o666 & ~_UMASK)  # safetensors writes files that only their owner can read
         with open(beside, "rb") as written:
             os.fsync(written.fileno())
         os.replace(beside, path)
@@ -197,7 +194,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; copy the checkpoint again or train anew") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds no JSON object")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,9 @@ def train(
     it are never trained on. Losses are logged to OUT/losses.csv and drawn in OUT/losses.png.
     """
     config = load_config(preset, toml, **{name: value for name, value in fields.items() if value is not None})
+    # Threads that wait for each other without spinning: with another process on one of two cores an epoch took 8.6 s
+    # instead of 22.5 s, and 5.3 s instead of 4.8 s on an idle machine. Read when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with needs_extra(*_NEEDS):
         from .train import train as run
     _quiet_libraries()

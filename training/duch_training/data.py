@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import csv
 import json
-import random
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from duch.errors import DatasetError, ImageError
 from duch.preprocess import ImagePreprocessing, image_to_pixels
 
-_OWN_SPLITS = {
+OWN_SPLITS = {
     "train": "train",
     "restval": "train",
     "val": "query",
@@ -120,17 +120,20 @@ def read_dataset(path: Path, *, skip_bad: bool = False) -> Dataset:
         raise DatasetError(f"dataset {file} ends in {file.suffix!r}; wanted .json, .jsonl or .csv")
     bad: list[str] = []
     images: dict[str, CaptionedImage] = {}
+    files: dict[str, CaptionedImage] = {}
+    # Karpathy's records are whole images; a table's rows of one image are gathered.
+    gather = file.suffix != ".json"
     try:
-        # Karpathy's records are whole images; a table's rows of one image are gathered.
-        one_record_each = file.suffix == ".json"
         for where, record in readers[file.suffix](file):
             try:
                 image = _image(record, where, file.parent)
+                same_file = files.setdefault(os.path.realpath(image.path), image)
+                if same_file.id != image.id:
+                    raise DatasetError(
+                        f"{where}: image {image.id} is the file that {same_file.where} calls {same_file.id}"
+                    )
                 known = images.get(image.id)
-                if known is None:
-                    images[image.id] = image
-                else:
-                    images[image.id] = _gathered(known, image, allowed=not one_record_each)
+                images[image.id] = image if known is None else _gathered(known, image, allowed=gather)
             except DatasetError as error:
                 bad.append(str(error))
     except OSError as error:
@@ -150,65 +153,70 @@ def _raise_or_skip(bad: list[str], *, skip_bad: bool) -> None:
         raise DatasetError(f"{bad[0]}{more}; mend the dataset, or leave bad records out with --skip-bad")
 
 
-def _karpathy_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+_Records = Iterator[tuple[str, Any]]  # where it stands, and the record: image, captions, label, split
+
+
+def _karpathy_records(file: Path) -> _Records:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DatasetError(f"dataset {file} is no JSON: {error.msg} at line {error.lineno}") from error
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"dataset {file} is no JSON: {str(error) or 'nested too deeply'}") from error
     records = content.get("images") if isinstance(content, dict) else None
     if not isinstance(records, list):
         raise DatasetError(f'dataset {file} has no list "images"; wanted Karpathy JSON as RSICD has it')
     for number, record in enumerate(records):
         where = f"{file.name} record {number}"
         if not isinstance(record, dict):
-            yield where, {}
+            yield where, record
             continue
-        sentences = record.get("sentences")
+        sentences, label = record.get("sentences"), record.get("classname")
+        if isinstance(sentences, list):
+            sentences = [entry.get("raw") if isinstance(entry, dict) else entry for entry in sentences]
+        label = record.get("classcode") if label in (None, "") else label
         yield (
             where,
-            {
-                "image": record.get("filename"),
-                "captions": [s.get("raw") if isinstance(s, dict) else s for s in sentences]
-                if isinstance(sentences, list)
-                else None,
-                "label": record.get("classname", record.get("classcode")),
-                "split": record.get("split"),
-            },
+            {"image": record.get("filename"), "captions": sentences, "label": label, "split": record.get("split")},
         )
 
 
-def _jsonl_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with open(file, encoding="utf-8") as lines:
+def _jsonl_records(file: Path) -> _Records:
+    with open(file, encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
-            where = f"{file.name} line {number}"
             if not line.strip():
                 continue
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError:
-                record = {}
-            if not isinstance(record, dict):
-                record = {}
-            if "caption" in record:
+            except (ValueError, RecursionError):
+                record = None
+            if isinstance(record, dict) and "caption" in record:
                 record["captions"] = [record["caption"]]
-            yield where, record
+            yield f"{file.name} line {number}", record
 
 
-def _csv_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _csv_records(file: Path) -> _Records:
     with open(file, encoding="utf-8-sig", newline="") as text:
-        rows = csv.DictReader(text)
-        columns = rows.fieldnames or []
-        if "image" not in columns or "caption" not in columns:
-            raise DatasetError(f"dataset {file} has the columns {', '.join(columns) or 'none'}; wanted image, caption")
+        rows = csv.reader(text)
         try:
-            for row in rows:
-                record = {**row, "captions": [row["caption"]], "label": row.get("label") or None}
-                yield f"{file.name} line {rows.line_num}", record
+            columns = [name.strip() for name in next(rows, [])]
+            if "image" not in columns or "caption" not in columns or len(set(columns)) < len(columns):
+                found = ", ".join(columns) or "none"
+                raise DatasetError(f"dataset {file} has the columns {found}; wanted image, caption, each once")
+            for cells in rows:
+                where = f"{file.name} line {rows.line_num}"
+                if len(cells) > len(columns):
+                    yield where, f"has {len(cells)} cells for {len(columns)} columns; quote captions that hold commas"
+                elif cells:
+                    record: dict[str, Any] = dict(zip(columns, cells, strict=False))
+                    yield where, {**record, "captions": [record.get("caption")]}
         except csv.Error as error:
             raise DatasetError(f"dataset {file} is no CSV: {error} at line {rows.line_num}") from error
 
 
-def _image(record: dict[str, Any], where: str, folder: Path) -> CaptionedImage:
+def _image(record: Any, where: str, folder: Path) -> CaptionedImage:
+    if not isinstance(record, dict):
+        raise DatasetError(f"{where} {record if isinstance(record, str) else 'is no JSON object'}")
     name, captions, label, split = (record.get(key) for key in ("image", "captions", "label", "split"))
     if not isinstance(name, str) or not name:
         raise DatasetError(f"{where} names no image")
@@ -217,15 +225,21 @@ def _image(record: dict[str, Any], where: str, folder: Path) -> CaptionedImage:
     for caption in captions:
         if not isinstance(caption, str) or not caption.strip():
             raise DatasetError(f"{where} ({name}) has an empty caption")
-    path = next((p for p in (folder / "images" / name, folder / name) if p.is_file()), None)
+    if label is not None and not isinstance(label, str | int):
+        raise DatasetError(f"{where} ({name}) has the class {label!r}; wanted a text or a whole number")
+    try:
+        "".join([name, *captions, str(label)]).encode()
+        path = next((p for p in (folder / "images" / name, folder / name) if p.is_file()), None)
+    except (ValueError, OSError) as error:  # half a surrogate pair, a null byte, a name that is too long
+        raise DatasetError(f"{where} ({name[:40]!a}) cannot be used: {' '.join(str(error).split())[:120]}") from None
     if path is None:
         raise DatasetError(f"{where}: image {name} is missing in {folder / 'images'} and {folder}")
     return CaptionedImage(
         id=name,
         path=path,
         captions=tuple(caption.strip() for caption in captions),
-        label=None if label is None else str(label),
-        split=_OWN_SPLITS.get(str(split)),
+        label=None if label in (None, "") else str(label),
+        split=OWN_SPLITS.get(str(split)),
         where=where,
     )
 
@@ -275,104 +289,3 @@ def load_pixels(
     if not kept:
         raise DatasetError(f"dataset {dataset.name} holds no readable image")
     return replace(dataset, images=tuple(kept), skipped=dataset.skipped + tuple(bad)), pixels[: len(kept)]
-
-
-@dataclass(frozen=True)
-class Split:
-    """Ids of the images that are trained on, asked with and searched in. No id is in two of them."""
-
-    train: tuple[str, ...]
-    query: tuple[str, ...]
-    gallery: tuple[str, ...]
-    rule: str
-    seed: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """The split as plain JSON values; `read` takes a file of them."""
-        return asdict(self)
-
-    @classmethod
-    def read(cls, path: Path) -> Split:
-        """Read a split file.
-
-        Raises:
-            DatasetError: no such file, or not a split.
-        """
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            parts = {part: tuple(map(str, content[part])) for part in ("train", "query", "gallery")}
-            return cls(**parts, rule=str(content["rule"]), seed=int(content["seed"]))
-        except FileNotFoundError:
-            raise DatasetError(f"split {path} does not exist; `duch train` writes one into its checkpoint") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"split {path} is no split file: {type(error).__name__} {error}") from error
-
-
-def make_split(dataset: Dataset, *, rule: str = "public", seed: int = 42) -> Split:
-    """Split a dataset 50/10/40 into train, query and gallery.
-
-    `public` draws images uniformly, exactly as the published tables do (Python's `random`, sorted draws); `stratified`
-    does so within each class; `own` takes the dataset's split: train, val as query, test as gallery.
-
-    Raises:
-        DatasetError: too few images, or no labels or split where the rule needs them.
-    """
-    images = dataset.images
-    if rule == "own":
-        return _own_split(dataset, seed)
-    if rule == "public":
-        groups = [list(range(len(images)))]
-    else:
-        if any(image.label is None for image in images):
-            raise DatasetError(
-                f"dataset {dataset.name} has images without a class; the split rule stratified needs one"
-            )
-        by_label: dict[str, list[int]] = {}
-        for position, image in enumerate(images):
-            by_label.setdefault(str(image.label), []).append(position)
-        groups = [by_label[label] for label in sorted(by_label)]
-    generator = random.Random(seed)
-    train: list[int] = []
-    query: list[int] = []
-    gallery: list[int] = []
-    for group in groups:
-        drawn = sorted(generator.sample(group, int(0.5 * len(group))))
-        rest = sorted(set(group) - set(drawn))
-        asked = sorted(generator.sample(rest, int(0.2 * len(rest))))
-        train += drawn
-        query += asked
-        gallery += sorted(set(rest) - set(asked))
-    drawn_ids = {
-        part: tuple(images[row].id for row in sorted(rows))
-        for part, rows in (("train", train), ("query", query), ("gallery", gallery))
-    }
-    return _checked(dataset, Split(**drawn_ids, rule=rule, seed=seed))
-
-
-def _own_split(dataset: Dataset, seed: int) -> Split:
-    without = sum(image.split is None for image in dataset.images)
-    if without:
-        raise DatasetError(
-            f"{without} of {len(dataset.images)} images of {dataset.name} have no split of their own; wanted "
-            f"{', '.join(_OWN_SPLITS)}, or the split rule public"
-        )
-    parts = {
-        part: tuple(image.id for image in dataset.images if image.split == part)
-        for part in ("train", "query", "gallery")
-    }
-    return _checked(dataset, Split(**parts, rule="own", seed=seed))
-
-
-def _checked(dataset: Dataset, split: Split) -> Split:
-    if len(split.train) < 2 or not split.query or not split.gallery:
-        raise DatasetError(
-            f"dataset {dataset.name} with {len(dataset.images)} images splits into {len(split.train)} train, "
-            f"{len(split.query)} query and {len(split.gallery)} gallery; wanted at least 2, 1 and 1: add images"
-        )
-    return split
-
-
-def draw_captions(images: Sequence[CaptionedImage], *, seed: int) -> list[str]:
-    """One caption an image, by the public code's rule: the generator is seeded anew, then draws image by image."""
-    generator = random.Random(seed)
-    return [image.captions[generator.sample(range(len(image.captions)), 1)[0]] for image in images]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -39,7 +40,8 @@ _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 class ImageEncoder(nn.Module):
     """Normalises pixels and runs an image backbone; the feature is its pooled last hidden state.
 
-    A feature map (n, d, h, w) is averaged over its places; of a token sequence (n, t, d) the class token is taken.
+    A feature map (n, d, h, w) is averaged over its places. Of a token sequence (n, t, d) the class token is taken where
+    the backbone has one, else the mean of all tokens.
 
     Shape: uint8 (n, size, size, 3) -> (n, d).
     """
@@ -60,12 +62,16 @@ class ImageEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1))
         config = backbone.config
         self.n_features = int(getattr(config, "hidden_size", 0) or config.hidden_sizes[-1])
+        class_token = ("cls_token", "class_embedding")  # what Hugging Face's vision models call it
+        self._has_class_token = any(name.endswith(class_token) for name, _ in backbone.named_parameters())
 
     def forward(self, pixels: Tensor) -> Tensor:  # noqa: D102
         channels_first = pixels.permute(0, 3, 1, 2).to(self.mean.dtype)  # (n, 3, size, size)
         normalised = (channels_first / 255 - self.mean) / self.std
         hidden = self.backbone(pixel_values=normalised).last_hidden_state
-        return hidden.mean(dim=(2, 3)) if hidden.ndim == 4 else hidden[:, 0]  # (n, d)
+        if hidden.ndim == 4:
+            return hidden.mean(dim=(2, 3))  # (n, d)
+        return hidden[:, 0] if self._has_class_token else hidden.mean(dim=1)  # (n, d)
 
 
 class TextEncoder(nn.Module):
@@ -109,7 +115,9 @@ def build_image_encoder(config: TrainConfig) -> tuple[ImageEncoder, ImagePreproc
     own = facts.get("crop_size") or facts.get("size") or {}
     own_size = own if isinstance(own, int) else own.get("height") or own.get("shortest_edge")
     size = config.image_size or own_size or getattr(backbone.config, "image_size", None) or 224
-    encoder = ImageEncoder(backbone, mean=facts.get("image_mean") or _MEAN, std=facts.get("image_std") or _STD)
+    with _usable(config.image_encoder, f"image encoder for {size} px"):
+        encoder = ImageEncoder(backbone, mean=facts.get("image_mean") or _MEAN, std=facts.get("image_std") or _STD)
+        encoder(torch.zeros(2, size, size, 3, dtype=torch.uint8))
     return encoder, ImagePreprocessing(size=int(size))
 
 
@@ -156,7 +164,10 @@ def build_text_encoder(config: TrainConfig, captions: Iterable[str]) -> tuple[Te
             ) from error
         pad_id = fast.pad_token_id or 0
     limit = min(config.max_tokens, getattr(backbone.config, "max_position_embeddings", config.max_tokens))
-    encoder = TextEncoder(backbone, pooling=config.text_pooling)
+    with _usable(config.text_encoder, "text encoder"):
+        encoder = TextEncoder(backbone, pooling=config.text_pooling)
+        ids = torch.full((2, limit), 5)  # a plain token, so that positions run to the limit
+        encoder(ids, torch.ones_like(ids))
     return encoder, tokenizer_json, TextPreprocessing(max_tokens=limit, pad_id=pad_id)
 
 
@@ -191,6 +202,18 @@ def _load(name: str, kind: str) -> PreTrainedModel:
         raise ConfigError(
             f"{kind} encoder {name!r} cannot be loaded ({_one_line(error)}); wanted a Hugging Face model that this "
             f"machine can reach, or a local folder; --preset tiny needs neither"
+        ) from error
+
+
+@contextmanager
+def _usable(name: str, role: str) -> Iterator[None]:
+    """Try a backbone once before any data is read: whatever it raises means that it cannot play this role."""
+    try:
+        with torch.no_grad():
+            yield
+    except Exception as error:
+        raise ConfigError(
+            f"{name!r} cannot be the {role} ({_one_line(error)}); wanted a model of that kind that reads such inputs"
         ) from error
 
 

@@ -19,8 +19,9 @@ from duch.metrics import chance, rank_relevance, scores
 from duch.preprocess import ImagePreprocessing, Tokenizer
 
 from .checkpoint import Checkpoint, load_checkpoint
-from .data import CaptionedImage, Split, draw_captions, load_pixels, read_dataset
+from .data import CaptionedImage, load_pixels, read_dataset
 from .pairs import Progress
+from .splits import Split, draw_captions
 
 DIRECTIONS = ("t2i", "i2t", "i2i", "t2t")
 _BATCH = 64
@@ -81,13 +82,38 @@ class BundleCoder:
         return self.encoder.encode_texts(texts, truncate=True)
 
 
-def open_coder(model: Path) -> tuple[TorchCoder | BundleCoder, ImagePreprocessing, Split | None, str]:
-    """The coder of a checkpoint or bundle folder, its image preprocessing, its split if it has one, and a name."""
-    if (model / "manifest.json").exists():
-        coder = BundleCoder(model)
-        return coder, coder.encoder.image, None, "onnxruntime"
-    checkpoint = load_checkpoint(model)
-    return TorchCoder(checkpoint), checkpoint.image, checkpoint.split, "torch"
+@dataclass(frozen=True)
+class _Model:
+    """A checkpoint or a bundle, as far as scoring needs it."""
+
+    coder: TorchCoder | BundleCoder
+    image: ImagePreprocessing
+    engine: str
+    split: Split | None  # a bundle has only the hash of its own
+    split_sha256: str | None
+
+
+def _open(folder: Path) -> _Model:
+    if (folder / "manifest.json").exists():
+        coder = BundleCoder(folder)
+        sha256 = coder.encoder.bundle.manifest.provenance.get("split_sha256")
+        return _Model(coder, coder.encoder.image, "onnxruntime", None, sha256)
+    checkpoint = load_checkpoint(folder)
+    split = checkpoint.split
+    return _Model(TorchCoder(checkpoint), checkpoint.image, "torch", split, split.sha256)
+
+
+def _split(model: _Model, folder: Path, split_path: Path | None) -> Split:
+    split = Split.read(split_path) if split_path else model.split
+    if split is None:
+        raise BundleError(f"{folder} is a bundle, which holds no split; give one with --split CHECKPOINT/split.json")
+    trained_on = set(model.split.train).intersection(split.query + split.gallery) if model.split else set()
+    if trained_on:
+        raise DatasetError(
+            f"{len(trained_on)} query and gallery images of this split were trained on, such as {min(trained_on)}; "
+            "wanted images that the model has not seen"
+        )
+    return split
 
 
 def evaluate(
@@ -108,25 +134,29 @@ def evaluate(
         split_path: a split file; else the checkpoint's own. A bundle has none and needs one.
         seed: draws one caption for each image, by the public rule.
         k: rank at which the mAP definitions cut.
-        skip_bad: leave out bad records of the dataset.
+        skip_bad: leave out images of the split that are bad or missing, and count them.
         progress: told about images as they are read.
 
     Raises:
         DuchError: a broken model, dataset or split; a dataset without classes.
     """
-    coder, image, own_split, engine = open_coder(model)
+    opened = _open(model)
     dataset = read_dataset(dataset_path, skip_bad=skip_bad)
-    split = Split.read(split_path) if split_path else own_split
-    if split is None:
-        raise BundleError(f"{model} is a bundle, which holds no split; give one with --split CHECKPOINT/split.json")
-    parts = {"query": dataset.subset(split.query), "gallery": dataset.subset(split.gallery)}
+    split = _split(opened, model, split_path)
+    there = {item.id for item in dataset.images}
     codes: dict[tuple[str, str], PackedCodes] = {}
     labels: dict[str, NDArray[Any]] = {}
-    for part, images in parts.items():
+    skipped = 0
+    for part, ids in (("query", split.query), ("gallery", split.gallery)):
+        wanted = dataset.subset([i for i in ids if i in there] if skip_bad else ids)
+        kept, pixels = load_pixels(
+            replace(dataset, images=tuple(wanted)), opened.image, skip_bad=skip_bad, on_progress=progress
+        )
+        images = list(kept.images)
+        skipped += len(ids) - len(images)
         labels[part] = _labels(images, dataset.name)
-        _, pixels = load_pixels(replace(dataset, images=tuple(images)), image, on_progress=progress)
-        codes["i", part] = coder.encode_pixels(pixels)
-        codes["t", part] = coder.encode_texts(draw_captions(images, seed=seed))
+        codes["i", part] = opened.coder.encode_pixels(pixels)
+        codes["t", part] = opened.coder.encode_texts(draw_captions(images, seed=seed))
     found, random_level = {}, {}
     for direction in DIRECTIONS:
         asked, held = direction[0], direction[2]
@@ -134,11 +164,13 @@ def evaluate(
         found[direction] = scores(relevant, k=k)
         random_level[direction] = chance(relevant, k=k)
     facts = {
-        "engine": engine,
+        "engine": opened.engine,
         "dataset": dataset.name,
         "split": split.rule,
-        "n_queries": len(split.query),
-        "n_gallery": len(split.gallery),
+        "split_is_the_models": split.sha256 == opened.split_sha256,
+        "n_queries": len(labels["query"]),
+        "n_gallery": len(labels["gallery"]),
+        "skipped": skipped,
         "n_bits": codes["i", "query"].shape[1] * 8,
     }
     return Evaluation(found, random_level, facts)
@@ -157,9 +189,10 @@ def _labels(images: list[CaptionedImage], name: str) -> NDArray[Any]:
 def table(evaluation: Evaluation) -> str:
     """The scores as a table for people, chance level in the last column."""
     facts = evaluation.facts
+    split = facts["split"] if facts["split_is_the_models"] else f"{facts['split']} (not the one that was trained on)"
     lines = [
-        f"{facts['dataset']}: {facts['n_queries']} queries, {facts['n_gallery']} in the gallery, "
-        f"split {facts['split']}, {facts['n_bits']} bits, {facts['engine']}",
+        f"{facts['dataset']}: {facts['n_queries']} queries, {facts['n_gallery']} in the gallery, split {split}, "
+        f"{facts['n_bits']} bits, {facts['engine']}" + (f", {facts['skipped']} skipped" if facts["skipped"] else ""),
         f"{'score':<24}" + "".join(f"{direction:>8}" for direction in DIRECTIONS) + f"{'chance':>8}",
     ]
     for name in evaluation.scores[DIRECTIONS[0]]:

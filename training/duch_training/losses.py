@@ -41,7 +41,7 @@ class NTXentLoss(nn.Module):
     sets. The self-similarity is masked out, which is right for every temperature; the public code subtracts the
     constant e, which is right only for temperature 1.
 
-    Shape: a (n, b), b (n, b), twins bool (n, n) -> scalar.
+    Shape: a (n, b), b (n, b), twins bool (2n, 2n) -> scalar.
     """
 
     def __init__(self, temperature: float) -> None:
@@ -54,7 +54,8 @@ class NTXentLoss(nn.Module):
         Args:
             a: codes of one set, (n, b).
             b: codes of their partners, (n, b).
-            twins: (n, n) bool, True where two different pairs are known to mean the same; they are no negatives.
+            twins: True where two of the rows [a; b] are known to mean the same, such as equal captions; they are no
+                negatives of each other.
         """
         n = len(a)
         z = F.normalize(torch.cat([a, b]), dim=1)  # (2n, b)
@@ -62,7 +63,7 @@ class NTXentLoss(nn.Module):
         partner = torch.arange(2 * n, device=z.device).roll(n)  # (2n,)
         ignored = torch.eye(2 * n, dtype=torch.bool, device=z.device)
         if twins is not None:
-            ignored = ignored | twins.repeat(2, 2)
+            ignored = ignored | twins
             ignored[torch.arange(2 * n, device=z.device), partner] = False
         return F.cross_entropy(similarity.masked_fill(ignored, -torch.inf), partner)
 
@@ -132,6 +133,10 @@ def signs(relaxed: Tensor) -> Tensor:
     return torch.where(relaxed >= 0, 1.0, -1.0).to(relaxed.dtype)
 
 
+def _equal(numbers: Tensor) -> Tensor:
+    return numbers[:, None] == numbers[None, :]
+
+
 class _Discriminator(Protocol):
     def __call__(self, codes: Tensor) -> Tensor: ...
 
@@ -155,22 +160,32 @@ class DuchLoss(nn.Module):
         }
 
     def forward(
-        self, batch: RelaxedBatch, *, shared: Tensor, twins: Tensor | None, discriminator: _Discriminator
+        self,
+        batch: RelaxedBatch,
+        *,
+        shared: Tensor,
+        discriminator: _Discriminator,
+        meaning: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss and its unweighted terms by name.
 
         Args:
             batch: relaxed codes of the pairs.
             shared: their shared codes B in {-1, +1}, (n, b).
-            twins: pairs that are no negatives of each other, (n, n) bool, or None.
             discriminator: logits of codes, (n, b) -> (n,).
+            meaning: numbers of the captions behind texts and text views, (n,) each; equal captions are no negatives of
+                each other. None: all are.
         """
+        pair_twins = text_twins = None
+        if meaning is not None:
+            captions, views = meaning
+            pair_twins, text_twins = _equal(torch.cat([captions, captions])), _equal(torch.cat([captions, views]))
         image_logits = torch.cat([discriminator(batch.image), discriminator(batch.image_view)])
         text_logits = torch.cat([discriminator(batch.text), discriminator(batch.text_view)])
         terms = {
-            "inter": self.contrastive(batch.image, batch.text, twins),
+            "inter": self.contrastive(batch.image, batch.text, pair_twins),
             "image": self.contrastive(batch.image, batch.image_view),
-            "text": self.contrastive(batch.text, batch.text_view, twins),
+            "text": self.contrastive(batch.text, batch.text_view, text_twins),
             "adversarial": self.confusion(image_logits, text_logits),
             "quantization": self.quantization(batch, shared),
             "balance": self.balance(batch),

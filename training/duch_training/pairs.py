@@ -8,6 +8,7 @@ Shapes: n training images, m captions of all of them, r rows of a batch, d featu
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -85,32 +86,48 @@ class LiveImages:
 
 
 class _Captions:
-    """The captions of the training images, one drawn for each image in every epoch."""
+    """The captions of the training images: one drawn for each image in every epoch, and one that its view is made of.
 
-    def __init__(self, captions: Sequence[Sequence[str]]) -> None:
-        self.captions = captions
+    The view of a caption is made of itself, or, of kind `sibling`, of another caption of the same image.
+    """
+
+    def __init__(self, captions: Sequence[Sequence[str]], kind: str) -> None:
+        self.kind = kind
         self.texts = [caption for group in captions for caption in group]  # m
-        counts = np.array([len(group) for group in captions])
-        self.first = np.concatenate([[0], np.cumsum(counts)[:-1]])  # (n,)
-        self.counts = counts
+        counts = np.array([len(group) for group in captions])  # (n,)
+        self._counts = np.repeat(counts, counts)  # (m,) captions of the image that a caption belongs to
+        self._first = np.cumsum(counts) - counts  # (n,) into the m captions
         # Equal numbers mean equal captions, whatever image they belong to.
         known: dict[str, int] = {}
         self.meaning = torch.tensor([known.setdefault(_plain(text), len(known)) for text in self.texts])  # (m,)
-        self.drawn = torch.from_numpy(self.first)
+        self.drawn = torch.from_numpy(self._first)  # (n,) into the m captions
+        self.sources = torch.arange(len(self.texts))  # (m,) into the m captions
 
     def draw(self, seed: int) -> None:
         """Choose one caption for each image."""
-        offsets = np.random.default_rng(seed).integers(0, self.counts)
-        self.drawn = torch.from_numpy(self.first + offsets)  # (n,) into the m captions
+        offsets = np.random.default_rng(seed).integers(0, self._counts[self._first])
+        self.drawn = torch.from_numpy(self._first + offsets)
 
-    def twins(self, rows: Tensor) -> Tensor:
-        """Which pairs of a batch have the same caption. Shape: (r,) -> bool (r, r)."""
-        meaning = self.meaning[self.drawn[rows]]
-        return meaning[:, None] == meaning[None, :]
+    def draw_sources(self, seed: int) -> None:
+        """Choose the caption that each caption's view is made of."""
+        if self.kind != "sibling":
+            return
+        first = np.repeat(self._first, self._counts[self._first])  # (m,)
+        step = np.random.default_rng(seed).integers(1, np.maximum(self._counts, 2))
+        self.sources = torch.from_numpy(first + (np.arange(len(first)) - first + step) % self._counts)
+
+    def view(self, source: int, generator: random.Random) -> str:
+        """An augmented copy of a caption."""
+        return self.texts[source] if self.kind == "none" else view_caption(self.texts[source], generator)
+
+    def meanings(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers of the captions behind the texts and the text views of a batch. Shape: (r,) -> (r,), (r,)."""
+        drawn = self.drawn[rows]
+        return self.meaning[drawn], self.meaning[self.sources[drawn]]
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.lower().replace(".", " ").replace(",", " ").split())
+    return " ".join(re.sub(r"[.,!?]", " ", text.lower()).split())
 
 
 class FrozenTexts(_Captions):
@@ -124,15 +141,12 @@ class FrozenTexts(_Captions):
         config: TrainConfig,
         progress: Progress,
     ) -> None:
-        super().__init__(captions)
+        super().__init__(captions, config.text_views)
         self.hasher = hasher
         self.device = next(hasher.parameters()).device
+        self.draw_sources(config.seed)
         generator = random.Random(config.seed)
-        views = [
-            view_caption(caption, generator, kind=config.text_views, siblings=group)
-            for group in captions
-            for caption in group
-        ]
+        views = [self.view(source, generator) for source in self.sources.tolist()]
         self.features = text_features(hasher, self.texts, tokenizer, progress)  # (m, d)
         self.view_features = text_features(hasher, views, tokenizer, progress)  # (m, d)
         if config.feature_scaling == "scalar":
@@ -152,24 +166,21 @@ class LiveTexts(_Captions):
     def __init__(
         self, hasher: CrossModalHasher, captions: Sequence[Sequence[str]], tokenizer: Tokenizer, config: TrainConfig
     ) -> None:
-        super().__init__(captions)
+        super().__init__(captions, config.text_views)
         self.hasher = hasher
         self.tokenizer = tokenizer
-        self.kind = config.text_views
         self.device = next(hasher.parameters()).device
         self.generator = random.Random()
 
     def start_epoch(self, seed: int) -> None:  # noqa: D102
         self.draw(seed)
+        self.draw_sources(seed)
         self.generator.seed(seed)
 
     def relax(self, rows: Tensor) -> CodePair:  # noqa: D102
-        originals = [self.texts[i] for i in self.drawn[rows].tolist()]
-        siblings = [self.captions[row] for row in rows.tolist()]
-        views = [
-            view_caption(text, self.generator, kind=self.kind, siblings=group)
-            for text, group in zip(originals, siblings, strict=True)
-        ]
+        drawn = self.drawn[rows]
+        originals = [self.texts[i] for i in drawn.tolist()]
+        views = [self.view(source, self.generator) for source in self.sources[drawn].tolist()]
         ids, mask = (torch.from_numpy(a).to(self.device) for a in self.tokenizer(originals + views, truncate=True))
         return _halves(self.hasher.relax_texts(ids, mask))
 

@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn, optim
 
 from duch.errors import CheckpointError
@@ -25,52 +28,91 @@ from duch.errors import CheckpointError
 from .checkpoint import replacing, write_json
 from .config import TrainConfig
 from .data import Dataset
+from .splits import Split
 
 Row = dict[str, float]
 
 
-def data_sha256(dataset: Dataset) -> str:
-    """Hash of what is trained on: ids and captions, in order."""
+# What a run may leave in its folder; anything else there is somebody's.
+_OWN_FILES = {
+    *("config.json", "model.safetensors", "tokenizer.json", "split.json", "samples.safetensors", "samples.json"),
+    *("run.json", "state.safetensors", "losses.csv", "losses.png"),
+}
+
+
+def data_sha256(dataset: Dataset, pixels: NDArray[np.uint8], split: Split) -> str:
+    """Hash of what is trained on: ids, captions, decoded pixels (n, size, size, 3) and split."""
     content = [[image.id, image.captions] for image in dataset.images]
-    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([content, split.sha256]).encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
 
 
-def check_run(out: Path, config: TrainConfig, data_hash: str, *, resume: bool, overwrite: bool) -> bool:
-    """Whether `out` already holds this run, finished; raises where it holds what must not be touched.
+def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that is in use, or that holds what must not be touched. Reads nothing but file names and JSON.
 
     Raises:
-        CheckpointError: the folder holds something else, nothing to resume, or a run with other settings or data.
+        CheckpointError: the folder holds something else, nothing to resume, or a run and neither flag is given.
     """
-    finished, started = (out / "config.json").exists(), (out / "run.json").exists()
-    if out.exists() and not out.is_dir():
+    if not out.exists():
+        if resume:
+            raise CheckpointError(f"{out} holds no run to resume; start one without --resume")
+        return
+    if not out.is_dir():
         raise CheckpointError(f"{out} is a file; wanted a new or empty folder for the checkpoint")
+    names = {path.name.removesuffix(".part") for path in out.iterdir()}
+    finished, started = is_finished(out), is_started(out)
+    if names and not (finished or started):
+        raise CheckpointError(f"{out} is not empty and holds no duch checkpoint; wanted a new or empty folder")
     if resume:
         if not started:
             raise CheckpointError(f"{out} holds no run to resume; start one without --resume")
-        _check_same(out, {"train": config.to_dict(), "data_sha256": data_hash})
-        return finished
-    if (finished or started) and not overwrite:
-        if finished:
-            raise CheckpointError(f"{out} holds a finished checkpoint; choose another folder or add --overwrite")
+    elif finished and not overwrite:
+        raise CheckpointError(f"{out} holds a finished checkpoint; choose another folder or add --overwrite")
+    elif started and not overwrite:
         raise CheckpointError(f"{out} holds an unfinished run; add --resume to go on, or --overwrite to start anew")
-    if not (finished or started) and out.exists() and any(out.iterdir()):
-        raise CheckpointError(f"{out} is not empty and holds no checkpoint; wanted a new or empty folder")
-    return False
+    elif strangers := sorted(names - _OWN_FILES):
+        raise CheckpointError(f"{out} also holds {strangers[0]}, which is no part of a checkpoint; move it away first")
 
 
-def _check_same(out: Path, mine: dict[str, Any]) -> None:
+def is_finished(out: Path) -> bool:
+    """Whether the folder holds a whole checkpoint of duch; other models have a config.json too."""
+    return _json(out / "config.json").get("format") == "duch-checkpoint"
+
+
+def is_started(out: Path) -> bool:
+    """Whether the folder holds a run of duch, finished or not."""
+    return "data_sha256" in _json(out / "run.json")
+
+
+def _json(path: Path) -> dict[str, Any]:
     try:
-        theirs = json.loads((out / "run.json").read_text(encoding="utf-8"))
-        settings, data_hash = theirs["train"], theirs["data_sha256"]
-        differing = [name for name, value in mine["train"].items() if settings.get(name) != value]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{out / 'run.json'} cannot be read ({error}); start anew with --overwrite") from error
-    if data_hash != mine["data_sha256"]:
-        raise CheckpointError(f"{out} was started on other images or captions; resume with the same dataset")
-    for name in differing:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def check_same(out: Path, config: TrainConfig, data_hash: str) -> None:
+    """Refuse to resume a run with other settings or other data.
+
+    Raises:
+        CheckpointError: they differ.
+    """
+    theirs = _json(out / "run.json")
+    settings = theirs.get("train")
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{out / 'run.json'} is damaged; start anew with --overwrite")
+    for name, mine in config.to_dict().items():
+        if settings.get(name) != mine:
+            raise CheckpointError(
+                f"{out} was started with {name} = {settings.get(name)!r}, now it is {mine!r}; "
+                "resume with the same settings, or start anew with --overwrite"
+            )
+    if theirs["data_sha256"] != data_hash:
         raise CheckpointError(
-            f"{out} was started with {name} = {settings.get(name)!r}, now it is {mine['train'][name]!r}; "
-            "resume with the same settings, or start anew with --overwrite"
+            f"{out} was started on other images, captions or splits; resume with the same dataset, or start anew with "
+            "--overwrite"
         )
 
 
@@ -82,17 +124,34 @@ def start_run(out: Path, config: TrainConfig, data_hash: str) -> None:
     write_json(out / "run.json", {"train": config.to_dict(), "data_sha256": data_hash})
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of a run after an epoch, apart from the run itself."""
+
+    tensors: dict[str, Tensor]
+    history: list[Row]
+    scaler: dict[str, Any]
+
+    def write(self, out: Path) -> None:
+        """Write state and loss log, each whole or not at all."""
+        metadata = {"history": json.dumps(self.history), "scaler": json.dumps(self.scaler)}
+        with replacing(out / "state.safetensors") as beside:
+            beside.write_bytes(save(self.tensors, metadata))
+        write_losses(out / "losses.csv", self.history)
+
+
 @dataclass
 class RunState:
     """Everything that changes while training. Random numbers are not in it: each epoch seeds its own."""
 
     modules: dict[str, nn.Module]
     optimisers: dict[str, optim.Optimizer]
+    scaler: torch.amp.GradScaler
     shared: Tensor | None  # B, (n, b)
     history: list[Row]
 
-    def save(self, out: Path) -> None:
-        """Write the state after the last epoch of `history`, whole or not at all."""
+    def snapshot(self) -> Snapshot:
+        """A copy of the state after the last epoch of `history`."""
         tensors: dict[str, Tensor] = {}
         for name, module in self.modules.items():
             tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
@@ -101,9 +160,8 @@ class RunState:
                 tensors |= {f"{name}/{index}/{slot}": value for slot, value in slots.items()}
         if self.shared is not None:
             tensors["shared"] = self.shared
-        tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        with replacing(out / "state.safetensors") as beside:
-            save_file(tensors, beside, metadata={"history": json.dumps(self.history)})
+        copies = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
+        return Snapshot(copies, list(self.history), self.scaler.state_dict())
 
     def load(self, out: Path) -> None:
         """Take up the saved state, if there is one.
@@ -118,6 +176,7 @@ class RunState:
             with safe_open(path, framework="pt") as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 self.history[:] = json.loads(file.metadata()["history"])
+                self.scaler.load_state_dict(json.loads(file.metadata()["scaler"]))
             for name, module in self.modules.items():
                 module.load_state_dict(_under(tensors, f"{name}/"))
             for name, optimiser in self.optimisers.items():

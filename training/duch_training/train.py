@@ -26,12 +26,23 @@ from duch.preprocess import Tokenizer
 
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .config import TrainConfig
-from .data import CaptionedImage, draw_captions, load_pixels, make_split, read_dataset
+from .data import CaptionedImage, load_pixels, read_dataset
 from .encoders import build_image_encoder, build_text_encoder
 from .losses import DiscriminatorLoss, DuchLoss, RelaxedBatch, signs
 from .model import CrossModalHasher, Discriminator
 from .pairs import FrozenImages, FrozenTexts, LiveImages, LiveTexts, Progress
-from .run import Row, RunState, check_run, data_sha256, plot_losses, start_run, write_losses
+from .run import (
+    Row,
+    RunState,
+    check_folder,
+    check_same,
+    data_sha256,
+    is_finished,
+    plot_losses,
+    start_run,
+    write_losses,
+)
+from .splits import draw_captions, make_split
 
 _SAVE_EVERY_S = 15  # state of a large head takes a second to write; a kill loses at most this much
 _WARM_UP = 0.05  # share of the steps
@@ -61,12 +72,8 @@ def train(
         DuchError: a bad dataset, an encoder that cannot be loaded, a folder in use, a loss that is no number.
     """
     device = choose_device(config.device)
+    check_folder(out, resume=resume, overwrite=overwrite)
     dataset = read_dataset(dataset_path, skip_bad=skip_bad)
-    data_hash = data_sha256(dataset)
-    if check_run(out, config, data_hash, resume=resume, overwrite=overwrite):
-        print(f"{out} is already finished", file=sys.stderr)
-        return load_checkpoint(out)
-
     torch.manual_seed(config.seed)
     image_encoder, image = build_image_encoder(config)
     with bar(len(dataset.images), "reading images", "image") as progress:
@@ -74,6 +81,11 @@ def train(
     for skipped in dataset.skipped:
         print(f"skipped: {skipped}", file=sys.stderr)
     split = make_split(dataset, rule=config.split_rule, seed=config.seed)
+    data_hash = data_sha256(dataset, pixels, split)
+    if resume:
+        check_same(out, config, data_hash)
+        if is_finished(out):
+            return load_checkpoint(out)
     training = dataset.subset(split.train)
     rows = {item.id: row for row, item in enumerate(dataset.images)}
     pixels = pixels[[rows[item.id] for item in training]]  # (n, size, size, 3)
@@ -195,6 +207,7 @@ class Trainer:
         state = RunState(
             modules=trained,
             optimisers={"optimiser": self.optimiser, "discriminator_optimiser": self.discriminator_optimiser},
+            scaler=self.scaler,
             shared=None,
             history=[],
         )
@@ -203,9 +216,15 @@ class Trainer:
             state.shared = None if state.shared is None else state.shared.to(self.device)
         saved_at = time.monotonic()
         done = len(state.history)
+        last = state.snapshot()
         with tqdm(total=self.config.epochs, initial=done, desc="training", unit="epoch", file=sys.stderr) as progress:
             for epoch in range(done, self.config.epochs):
-                row, state.shared = self._epoch(epoch, state.shared)
+                try:
+                    row, state.shared = self._epoch(epoch, state.shared)
+                except KeyboardInterrupt:
+                    if last.history:
+                        last.write(out)
+                    raise
                 state.history.append(row)
                 if not math.isfinite(row["loss"]):
                     raise DuchError(
@@ -214,9 +233,9 @@ class Trainer:
                     )
                 progress.set_postfix_str(f"loss {row['loss']:.3f}")
                 progress.update()
+                last = state.snapshot()
                 if time.monotonic() - saved_at > _SAVE_EVERY_S or epoch == self.config.epochs - 1:
-                    state.save(out)
-                    write_losses(out / "losses.csv", state.history)
+                    last.write(out)
                     saved_at = time.monotonic()
         return state.history
 
@@ -232,7 +251,9 @@ class Trainer:
         for encoder in self.frozen:
             encoder.eval()
         order = torch.randperm(self.n)
-        batches = [rows for rows in order.split(self.config.batch_size) if len(rows) > 1]  # BatchNorm needs two
+        batches = list(order.split(self.config.batch_size))
+        if len(batches) > 1 and len(batches[-1]) == 1:  # BatchNorm needs two
+            batches[-2:] = [torch.cat(batches[-2:])]
         consensus = torch.zeros(self.n, self.config.n_bits, device=self.device)
         sums: dict[str, Tensor] = {}
         for step, rows in enumerate(batches):
@@ -251,26 +272,29 @@ class Trainer:
             image, image_view = self.images.relax(rows)
             text, text_view = self.texts.relax(rows)
         batch = RelaxedBatch(image, image_view, text, text_view)
-        frozen = RelaxedBatch(*(codes.detach() for codes in batch.all()))
+        fixed = RelaxedBatch(*(codes.detach() for codes in batch.all()))
 
         self.discriminator.requires_grad_(True)
         self.discriminator_optimiser.zero_grad(set_to_none=True)
-        fooled = self.discriminator_loss(frozen.image, frozen.text)
-        fooled = (fooled + self.discriminator_loss(frozen.image_view, frozen.text_view)) / 2
-        fooled.backward()
+        told_apart = self.discriminator_loss(fixed.image, fixed.text)
+        told_apart = (told_apart + self.discriminator_loss(fixed.image_view, fixed.text_view)) / 2
+        told_apart.backward()
         self.discriminator_optimiser.step()
         self.discriminator.requires_grad_(False)
 
         # Before the first epoch's end there is no B yet: each batch pulls to the signs of its own consensus.
-        target = signs(frozen.consensus()) if shared is None else shared[rows.to(self.device)]
-        twins = self.texts.twins(rows).to(self.device) if self.config.skip_twins else None
-        total, terms = self.loss(batch, shared=target, twins=twins, discriminator=self.discriminator)
+        target = signs(fixed.consensus()) if shared is None else shared[rows.to(self.device)]
+        meaning = None
+        if self.config.skip_twins:
+            captions, views = self.texts.meanings(rows)
+            meaning = captions.to(self.device), views.to(self.device)
+        total, terms = self.loss(batch, shared=target, meaning=meaning, discriminator=self.discriminator)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(total).backward()
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        terms |= {"discriminator": fooled}
-        return frozen, {"loss": total.detach()} | {name: term.detach() for name, term in terms.items()}
+        terms |= {"discriminator": told_apart}
+        return fixed, {"loss": total.detach()} | {name: term.detach() for name, term in terms.items()}
 
     def _set_learning_rate(self, epoch: float) -> None:
         """Learning rates at a fractional epoch."""
@@ -294,6 +318,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("no kind of device that training knows")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:120]
@@ -326,7 +352,7 @@ def bar(total: int, title: str, unit: str) -> Iterator[Progress]:
 def _samples(
     training: list[CaptionedImage], pixels: NDArray[np.uint8], seed: int
 ) -> tuple[tuple[NDArray[np.uint8], list[str]], tuple[NDArray[np.uint8], list[str]]]:
-    """Calibration and held-out samples: disjoint training images with all their captions drawn once."""
+    """Samples for calibration, and others for the parity report: disjoint training images, one caption of each."""
     order = np.random.default_rng(seed).permutation(len(training))
     size = min(_SAMPLES, len(order) // 2)
     captions = draw_captions(training, seed=seed)

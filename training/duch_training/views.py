@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -58,17 +57,10 @@ def view_images(pixels: Tensor, generator: torch.Generator, *, kind: str = "basi
     return flat.clamp_(0, 255).round_().to(torch.uint8).view_as(images).permute(0, 2, 3, 1)
 
 
-def view_caption(caption: str, generator: random.Random, *, kind: str = "words", siblings: Sequence[str] = ()) -> str:
-    """An augmented copy of a caption.
-
-    `words`: each word is dropped with probability 0.15 (at least two stay), then one pair of neighbours is swapped with
-    probability 0.3. `sibling`: the same, on another caption of the same image where there is one. `none`: the caption.
+def view_caption(caption: str, generator: random.Random) -> str:
+    """A caption with each word dropped with probability 0.15, at least two staying, and then, with probability 0.3, one
+    pair of neighbours swapped.
     """
-    if kind == "none":
-        return caption
-    others = [sibling for sibling in siblings if sibling != caption]
-    if kind == "sibling" and others:
-        caption = generator.choice(others)
     words = caption.split()
     kept = [word for word in words if generator.random() >= 0.15]
     words = kept if len(kept) >= 2 else words
