@@ -17,9 +17,9 @@ from duch.preprocess import ImagePreprocessing, TextPreprocessing
 from duch_export.graph import export_image_graph, export_text_graph
 from duch_training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from duch_training.config import TrainConfig
-from duch_training.data import Split
 from duch_training.encoders import ImageEncoder, TextEncoder, learn_wordpiece
 from duch_training.model import CrossModalHasher
+from duch_training.splits import Split
 
 SIZE, MAX_TOKENS, N_BITS, WIDTH = 32, 24, 32, 64
 

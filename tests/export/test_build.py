@@ -27,6 +27,7 @@ from duch_export.build import export_bundle
 from duch_export.cli import export
 from duch_export.quantize import FP32, IMAGE_INT8, exact_nodes
 from duch_training.checkpoint import Checkpoint
+from duch_training.splits import Split
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +135,7 @@ def test_manifest_tells_recipes_report_and_origin(int8: Bundle) -> None:
     assert report["threads"] == 1
     assert manifest.provenance["train"]["n_bits"] == int8.n_bits
     assert "torch" in manifest.provenance["versions"]
+    assert manifest.provenance["split_sha256"] == Split(("a",), ("b",), ("c",), "public", 0).sha256
 
 
 @pytest.mark.slow
