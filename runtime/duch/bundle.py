@@ -26,7 +26,7 @@ import numpy as np
 
 from .codes import check_n_bits
 from .durable import fsync_folder
-from .errors import BundleCorruptError, BundleError
+from .errors import BundleCorruptError, BundleError, one_line
 from .golden import Golden, golden_from_arrays, golden_to_npz
 from .manifest import (
     AGAIN,
@@ -38,7 +38,6 @@ from .manifest import (
     Manifest,
     fingerprint_of,
     manifest_to_bytes,
-    one_line,
     read_manifest,
 )
 from .preprocess import ImagePreprocessing, TextPreprocessing, display_path

@@ -22,8 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .bundle import Bundle, read_bundle
 from .codes import PackedCodes
-from .errors import BundleError, ImageError, InputError, ProviderError, TextError, needs_extra
-from .manifest import one_line
+from .errors import BundleError, ImageError, InputError, ProviderError, TextError, needs_extra, one_line
 from .preprocess import ImagePreprocessing, ImageSource, Tokenizer, image_to_pixels
 
 GraphName = Literal["image", "text"]

@@ -96,6 +96,11 @@ class MissingPackageError(DuchError):
     """An optional dependency is not installed."""
 
 
+def one_line(error: BaseException) -> str:
+    """The message of an error of some library, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 @contextmanager
 def needs_extra(extra: str, purpose: str) -> Iterator[None]:
     """Turn a failed import inside the block into one line that names the pip extra to install.

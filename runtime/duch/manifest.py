@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from .codes import check_n_bits
 from .errors import BundleCorruptError, BundleError, BundleVersionError, CodesError, InputError
+from .errors import one_line as one_line  # noqa: PLC0414 export still imports it from here
 from .preprocess import ImagePreprocessing, TextPreprocessing, display_path
 
 FORMAT = "duch-bundle"
@@ -235,8 +236,3 @@ class _Fields:
 
 def _no_constant(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON number")
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an error of some library, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -9,6 +9,7 @@ Shapes: n batch, t tokens of the longest sentence in the batch.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from tokenizers import Tokenizer as _Tokenizer
 
-from .errors import ImageError, TextError
+from .errors import ImageError, TextError, one_line
 
 ImageSource = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
@@ -28,6 +29,10 @@ MAX_PIXELS = 89_478_485
 
 # These hold 8 bits a channel and turn into RGB without a choice of value range.
 _RGB_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr"}
+
+# Pillow's names for samples of 16 bits, which it would cut to 8. BMP's BGR;16 is none: it has 5 or 6 bits a channel.
+_DEEP_SAMPLES = re.compile(r";16[BLN]|SGI16")
+_BITS_PER_SAMPLE = 258  # tag of TIFF
 
 
 @dataclass(frozen=True)
@@ -89,19 +94,32 @@ def load_image(source: ImageSource) -> Image.Image:
     except ImageError:
         raise
     except Exception as error:  # decoders of broken files raise nearly anything
-        raise ImageError(f"{name} is broken or truncated: {_one_line(error)}") from error
+        raise ImageError(f"{name} is broken or truncated: {one_line(error)}") from error
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(f"{name} has {width * height:,} pixels; at most {MAX_PIXELS:,}, so cut it into tiles first")
-    if image.mode not in _RGB_MODES:
+    if image.mode not in _RGB_MODES or _is_deep(image):
         raise ImageError(
             f"{name} has mode {image.mode}, more than 8 bits a channel; "
             "scale it to 8-bit RGB first, with a value range that you choose"
         )
     return image.convert("RGB")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether the file has more than 8 bits a channel, though Pillow calls it RGB and would drop the low ones."""
+    if max(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (1,))) > 8:
+        return True
+    # (codec, box, offset, arguments); a portable pixmap tells its largest value as its second argument
+    for codec, _, _, arguments in getattr(image, "tile", ()):
+        if codec.startswith("ppm") and arguments[1] > 255:
+            return True
+        if _DEEP_SAMPLES.search(f"{codec} {arguments}"):
+            return True
+    return False
 
 
 def image_to_pixels(source: ImageSource, preprocessing: ImagePreprocessing) -> NDArray[np.uint8]:
@@ -137,11 +155,12 @@ class Tokenizer:
         try:
             self._tokenizer = _Tokenizer.from_str(tokenizer_json)
         except Exception as error:  # the library raises plain Exception
-            raise TextError(f"tokenizer.json cannot be read: {_one_line(error)}") from error
+            raise TextError(f"tokenizer.json cannot be read: {one_line(error)}") from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.preprocessing = preprocessing
-        self._unknown_id = self._tokenizer.token_to_id("[UNK]")
+        names = (getattr(self._tokenizer.model, "unk_token", None), "[UNK]", "<unk>")
+        self._unknown_ids = {self._tokenizer.token_to_id(name) for name in names if name} - {None}
 
     def __call__(self, texts: Sequence[str], *, truncate: bool = False) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Token ids and attention mask of a batch.
@@ -154,12 +173,13 @@ class Tokenizer:
                 by default it is an error.
 
         Raises:
-            TextError: a sentence is empty, or longer than `max_tokens`.
+            TextError: a sentence is empty, no UTF-8, or longer than `max_tokens`.
         """
         limit = self.preprocessing.max_tokens
         for position, text in enumerate(texts):
             if not text.strip():
                 raise TextError(f"sentence {position + 1} of {len(texts)} is empty; wanted a few words")
+            _check_utf8(text, f"sentence {position + 1} of {len(texts)}")
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         for position, row in enumerate(rows):
             if len(row) > limit and not truncate:
@@ -177,19 +197,32 @@ class Tokenizer:
         return input_ids, attention_mask
 
     def unknown_words(self, text: str) -> list[str]:
-        """Words of a sentence that the vocabulary cannot spell; the model is blind to them."""
+        """Words of a sentence that the vocabulary cannot spell; the model is blind to them.
+
+        Raises:
+            TextError: the sentence is no UTF-8.
+        """
+        _check_utf8(text, "the sentence")
         encoding = self._tokenizer.encode(text)
         return [
             text[start:end]
             for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
-            if token == self._unknown_id and end > start
+            if token in self._unknown_ids and end > start
         ]
+
+
+def _check_utf8(text: str, name: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # Python keeps foreign bytes of a command line as lone surrogates
+        raise TextError(f"{name} holds bytes that are no UTF-8; wanted text") from None
+
+
+def printable(text: str) -> str:
+    """Text that is safe to print on one line, whatever a file name or a sentence holds."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def display_path(path: str | os.PathLike[str]) -> str:
     """A path that is safe to print on one line, whatever bytes its name holds."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace").replace("\n", "\\n").replace("\r", "\\r")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable(os.fsencode(path).decode("utf-8", "backslashreplace"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from .errors import ConfigError, ImageError
-from .preprocess import ImageSource, display_path, load_image
+from .preprocess import ImageSource, display_path, load_image, printable
 from .tile import Hit
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -134,7 +134,7 @@ def _label(draw: ImageDraw.ImageDraw, hit: Hit, left: int, top: int, width: int)
     bits = "1 bit" if hit.distance == 1 else f"{hit.distance} bits"
     draw.text((left + width, top + 1), bits, fill=_SOFT, font=_font(13), anchor="ra")
     font = _font(13, hit.id)
-    draw.text((left, top + 20), _shorten(_printable(hit.id), font, width), fill=_SOFT, font=font)
+    draw.text((left, top + 20), _shorten(_drawable(hit.id), font, width), fill=_SOFT, font=font)
 
 
 def _paste_rounded(sheet: Image.Image, tile: Image.Image, at: tuple[int, int]) -> None:
@@ -147,7 +147,7 @@ def _paste_rounded(sheet: Image.Image, tile: Image.Image, at: tuple[int, int]) -
 def _wrap(text: str, font: Font, width: int, most: int) -> list[str]:
     """Lines no wider than `width` pixels, `most` of them at most; a cut text ends in an ellipsis."""
     lines = [""]
-    for word in _printable(text).split():
+    for word in _drawable(text).split():
         longer = f"{lines[-1]} {word}".strip()
         if font.getlength(longer) <= width or not lines[-1]:
             lines[-1] = longer
@@ -181,9 +181,9 @@ def _without_middle(text: str, keep: int) -> str:
     return text[:front] + "…" + text[len(text) - (keep - front) :]
 
 
-def _printable(text: str) -> str:
+def _drawable(text: str) -> str:
     """On one line, and spelt with what there is a font for."""
-    line = "".join(char if char.isprintable() else " " for char in text)
+    line = printable(" ".join(text.split()))
     if line.isascii() or _system_font() is not None:
         return line
     plain = unicodedata.normalize("NFKD", line)  # "é" becomes "e" and an accent of its own

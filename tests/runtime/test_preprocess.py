@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -123,6 +124,57 @@ def test_16_bit_images_are_refused_because_their_range_is_a_choice(tmp_path: Pat
         load_image(Image.new("F", (4, 4)))
 
 
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def deep_png(colour_type: int, samples: int) -> bytes:
+    """4 x 4 pixels of 16 bits a sample, all 2047."""
+    header = struct.pack(">IIBBBBB", 4, 4, 16, colour_type, 0, 0, 0)
+    rows = (b"\0" + struct.pack(">H", 2047) * 4 * samples) * 4
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def rgb_tiff(bits: int, planar: int) -> bytes:
+    """4 x 4 RGB pixels, uncompressed, in one strip."""
+    data = bytes(4 * 4 * 3 * bits // 8)
+    depths = 8 + len(data)
+    tags = {256: 4, 257: 4, 258: depths, 259: 1, 262: 2, 273: 8, 277: 3, 278: 4, 279: len(data), 284: planar}
+    entries = b"".join(struct.pack("<HHII", tag, 3, 3 if tag == 258 else 1, value) for tag, value in tags.items())
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", depths + 6) + data + struct.pack("<3H", *[bits] * 3) + directory
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rgb.png", deep_png(2, 3)),
+        ("rgba.png", deep_png(6, 4)),
+        ("la.png", deep_png(4, 2)),
+        ("rgb.tif", rgb_tiff(16, 1)),
+        ("planes.tif", rgb_tiff(16, 2)),
+        ("rgb.ppm", b"P6 4 4 2047\n" + bytes(4 * 4 * 6)),
+    ],
+)
+def test_16_bit_colour_is_refused_and_not_cut_to_its_high_byte(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with Image.open(tmp_path / name) as image:
+        assert image.mode in ("RGB", "RGBA"), "Pillow says nothing of the depth"
+    with pytest.raises(ImageError, match=rf"{name} has mode RGB.*more than 8 bits a channel"):
+        load_image(tmp_path / name)
+
+
+def test_8_bit_files_of_the_same_kinds_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(rgb_tiff(8, 1))
+    (tmp_path / "b.tif").write_bytes(rgb_tiff(8, 2))
+    (tmp_path / "c.ppm").write_bytes(b"P6 4 4 255\n" + bytes(4 * 4 * 3))
+    bitmap = struct.pack("<2sIIIIiiHHIIiiII", b"BM", 86, 0, 54, 40, 4, 4, 1, 16, 0, 32, 0, 0, 0, 0) + bytes(32)
+    (tmp_path / "d.bmp").write_bytes(bitmap)  # 16 bits a pixel, 5 a channel
+    for name in ("a.tif", "b.tif", "c.ppm", "d.bmp"):
+        assert load_image(tmp_path / name).size == (4, 4)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (20000, 33), (2, 3)])
 def test_tiny_and_very_long_images_give_a_square(size: tuple[int, int]) -> None:
     pixels = image_to_pixels(Image.new("RGB", size, (10, 200, 30)), SIZE32)
@@ -160,9 +212,6 @@ def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("side", [10_000, 20_000, 2**31 - 1])
 def test_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, side: int) -> None:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     idat = chunk(b"IDAT", zlib.compress(bytes(1000)))
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + idat + chunk(b"IEND", b""))
@@ -188,6 +237,7 @@ def test_arrays_that_are_no_rgb_bytes_are_refused(array: np.ndarray) -> None:
 
 def test_file_names_that_are_no_text_stay_on_one_line() -> None:
     assert display_path(b"tiles/\xff\n.png") == "tiles/\\xff\\n.png"
+    assert display_path("a\x1b[2J\u2028") == "a\\x1b[2J\\u2028"
 
 
 def test_padding_baked_into_the_file_is_ignored() -> None:
@@ -236,6 +286,21 @@ def test_accents_and_cjk_become_ids() -> None:
 
 def test_unknown_words_are_told() -> None:
     assert tokenizer().unknown_words("planes near a ✈") == ["✈"]
+
+
+def test_the_unknown_token_has_the_name_that_the_tokenizer_gives_it() -> None:
+    for name in ("<unk>", "oov"):
+        model = {"type": "WordLevel", "vocab": {"a": 0, name: 1}, "unk_token": name}
+        words = {"model": model, "pre_tokenizer": {"type": "Whitespace"}, "added_tokens": []}
+        assert Tokenizer(json.dumps(words), TextPreprocessing(16)).unknown_words("a whale") == ["whale"]
+
+
+def test_bytes_that_are_no_utf8_are_a_line_and_not_a_type_error() -> None:
+    for text in ("a \udcff", "\ud800"):
+        with pytest.raises(TextError, match=r"sentence 2 of 2 holds bytes that are no UTF-8"):
+            tokenizer()(["fine", text])
+        with pytest.raises(TextError, match="no UTF-8"):
+            tokenizer().unknown_words(text)
 
 
 def test_broken_tokenizer_is_one_line() -> None:
