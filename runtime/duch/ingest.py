@@ -76,33 +76,40 @@ def index_images(
 
     Args:
         encoder: makes the codes.
-        images_folder: searched with its subfolders, and links to folders unless they lead back to where they lie.
+        images_folder: searched with its subfolders, and links to folders; no folder twice.
         gallery_folder: the gallery.
         root: folder that ids are relative to; by default the gallery's own, and `images_folder` for a new gallery.
+            A gallery that holds images takes another root only if its own is gone: the images have moved.
         prune: take out tiles whose files are gone from `images_folder`; by default they are kept and counted.
         batch_size: images coded and made safe at once.
         on_progress: called after every file.
 
     Raises:
-        InputError: no such folder, no image in it, or it is outside the root.
+        InputError: no such folder, no image in it, it is outside the root, or the gallery has another root.
         GalleryError: the gallery cannot be written, or belongs to another bundle.
     """
     folder, name = Path(os.path.realpath(images_folder)), display_path(images_folder)
     if not folder.is_dir():
         raise InputError(f"{name} {'is a file' if folder.exists() else 'does not exist'}; wanted a folder of images")
-    if root is not None:
-        _inside(folder, Path(os.path.realpath(root)))
+    wanted_root = None if root is None else Path(os.path.realpath(root))
+    if wanted_root is not None:
+        _inside(folder, wanted_root, "wanted a root that holds it")
     _check_batch_size(batch_size)
     found = find_images(folder)
-    report = IngestReport(ignored=found.ignored, skipped=found.skipped)
+    if b"" in found.unread:
+        raise InputError(f"{name} {found.skipped[0][1]}; wanted a folder of images")
     if not found.files and not found.skipped:
         raise InputError(
             f"{name} holds no images and {found.ignored} other files; wanted {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
     with _writer(encoder, gallery_folder) as writer:
-        base = Path(os.path.realpath(root or writer.root or folder))
-        prefix = _inside(folder, base)
+        base = _root(writer, folder, wanted_root)
+        prefix = folder.relative_to(base)
         writer.remember(root=base)
+        report = IngestReport(
+            ignored=found.ignored,
+            skipped=[(path_to_id(prefix / os.fsdecode(path)), reason) for path, reason in found.skipped],
+        )
         tiles = [_image_tile(file, prefix) for file in found.files]
         progress = _Counter(len(tiles), on_progress)
         wanted = _new_or_changed(tiles, writer, report, progress)
@@ -110,9 +117,14 @@ def index_images(
             _append(writer, codes, batch, report)
             progress.advance(len(batch))
         known = {tile.id for tile in tiles}
-        gone = [
-            tile_id for tile_id in writer.live_ids("image") if tile_id not in known and _is_gone(tile_id, base, folder)
-        ]
+        # Nothing is known of what lies below these, so it is not gone.
+        unread = {folder / os.fsdecode(path) for path in found.unread}
+        gone = []
+        for tile_id in writer.live_ids("image"):
+            path = base / id_to_path(tile_id)
+            looked_at = path.is_relative_to(folder) and unread.isdisjoint(path.parents)
+            if tile_id not in known and looked_at and _is_gone(path):
+                gone.append(tile_id)
         if prune:
             report.removed = writer.remove(gone)
         else:
@@ -186,14 +198,23 @@ def _check_batch_size(batch_size: int) -> None:
         raise InputError(f"batch size is {batch_size}; wanted at least 1")
 
 
-def _inside(folder: Path, root: Path) -> Path:
-    """The folder relative to the root, both without links."""
-    if not folder.is_relative_to(root):
+def _root(writer: GalleryWriter, folder: Path, wanted: Path | None) -> Path:
+    """The folder that ids are relative to. Tiles in the gallery would be lost under another root than theirs."""
+    own = None if writer.root is None else Path(os.path.realpath(writer.root))
+    fixed = own is not None and next(writer.live_ids("image"), None) is not None and not _is_gone(own)
+    if own is not None and wanted is not None and wanted != own and fixed:
         raise InputError(
-            f"{display_path(folder)} is not inside the gallery's root {display_path(root)}; "
-            "give a root (--root) that holds it and the tiles in the gallery"
+            f"{display_path(writer.folder)} holds tiles below the root {display_path(own)}; wanted the root "
+            f"{display_path(wanted)}, so index into a new gallery"
         )
-    return folder.relative_to(root)
+    root = wanted or own or folder
+    _inside(folder, root, "index it into a new gallery" if fixed else "name a root that holds it with --root")
+    return root
+
+
+def _inside(folder: Path, root: Path, advice: str) -> None:
+    if not folder.is_relative_to(root):
+        raise InputError(f"{display_path(folder)} is not inside the root {display_path(root)}; {advice}")
 
 
 def _append(writer: GalleryWriter, codes: PackedCodes, tiles: list[Tile], report: IngestReport) -> None:
@@ -269,9 +290,15 @@ def _is_wanted(sentence: Sentence, writer: GalleryWriter, report: IngestReport) 
     return False
 
 
-def _is_gone(tile_id: str, root: Path, folder: Path) -> bool:
-    path = root / id_to_path(tile_id)
-    return path.is_relative_to(folder) and not os.path.lexists(path)
+def _is_gone(path: Path) -> bool:
+    """Whether there is surely nothing: a path that must not be looked at, or a disk that fails, says nothing."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _code_sentences(encoder: Encoder, lines: list[Sentence], report: IngestReport) -> tuple[list[Tile], PackedCodes]:

@@ -5,6 +5,7 @@ Whatever cannot be used is named with its reason, and the rest goes on.
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 import stat
@@ -14,7 +15,6 @@ from typing import Any, NamedTuple, NoReturn
 
 from .catalog import is_gallery
 from .errors import InputError
-from .ids import path_to_id
 from .preprocess import display_path
 from .tile import Tile
 
@@ -44,12 +44,14 @@ class Found:
     Attributes:
         files: its image files.
         ignored: how many files are no images by their suffix.
-        skipped: folders and image files that cannot be read.
+        skipped: folders and image files that cannot be read, by their path below the folder, with the reason.
+        unread: what may be a folder and cannot be read; nothing is known of the files below it.
     """
 
     files: list[ImageFile] = field(default_factory=list)
     ignored: int = 0
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: list[tuple[bytes, str]] = field(default_factory=list)
+    unread: set[bytes] = field(default_factory=set)
 
 
 class Sentence(NamedTuple):
@@ -62,39 +64,47 @@ class Sentence(NamedTuple):
 def find_images(folder: Path) -> Found:
     """Image files below a folder and links in it, ordered by their path.
 
-    Another gallery's folder is passed over.
+    Another gallery's folder is passed over. A folder that several links lead to is searched once: where it really is
+    if that is below `folder`, else at the first link.
     """
     found = Found()
-    # Every folder with those it lies in, as (device, inode): a link to one of them would never end.
-    pending: list[tuple[bytes, frozenset[tuple[int, int]]]] = [(b"", frozenset())]
+    visited: set[tuple[int, int]] = set()
+    pending = [(False, b"")]  # (reached by a link, path), a heap: links last
     base = os.fsencode(folder)
     while pending:
-        below, above = pending.pop()
+        linked, below = heapq.heappop(pending)
+        path = os.path.join(base, below)
         try:
-            here = os.stat(os.path.join(base, below))
-            entries = list(os.scandir(os.path.join(base, below)))
+            here = os.stat(path)
+            if (here.st_dev, here.st_ino) in visited:
+                continue
+            visited.add((here.st_dev, here.st_ino))
+            if below and is_gallery(os.fsdecode(path)):
+                continue
+            entries = list(os.scandir(path))
         except OSError as error:
-            found.skipped.append((path_to_id(os.fsdecode(below)), f"cannot be read: {error.strerror}"))
+            found.skipped.append((below, f"cannot be read: {error.strerror}"))
+            found.unread.add(below)
             continue
-        within = above | {(here.st_dev, here.st_ino)}
         for entry in entries:
             relative = os.path.join(below, entry.name)
             is_image = os.fsdecode(os.path.splitext(entry.name)[1]).lower() in IMAGE_SUFFIXES
             try:
                 known = entry.stat()
             except OSError as error:  # a link to nowhere, or gone since
+                found.unread.add(relative)
                 if is_image:
-                    found.skipped.append((path_to_id(os.fsdecode(relative)), f"cannot be read: {error.strerror}"))
+                    found.skipped.append((relative, f"cannot be read: {error.strerror}"))
                 continue
             if stat.S_ISDIR(known.st_mode):
-                if (known.st_dev, known.st_ino) not in within and not is_gallery(os.fsdecode(entry.path)):
-                    pending.append((relative, within))
+                heapq.heappush(pending, (linked or entry.is_symlink(), relative))
             elif not is_image:
                 found.ignored += 1
             elif stat.S_ISREG(known.st_mode):
                 found.files.append(ImageFile(relative, known.st_size, known.st_mtime_ns))
             else:  # reading a pipe would wait for ever
-                found.skipped.append((path_to_id(os.fsdecode(relative)), "is no regular file"))
+                found.skipped.append((relative, "is no regular file"))
+    found.skipped.sort()
     found.files.sort(key=lambda file: file.relative)
     return found
 

@@ -1,5 +1,6 @@
 """Indexing folders of images and files of sentences, with the tiny bundle, on real files."""
 
+import errno
 import json
 import os
 import signal
@@ -196,8 +197,9 @@ def test_a_subfolder_is_indexed_relative_to_the_galleries_root(tmp_path: Path, e
     assert ids_in(tmp_path / "g") == ["s0/0.png", "s0/2.png", "s0/4.png", "s1/1.png", "s1/3.png"]
     other = tree(tmp_path / "other")
     text = message_of(InputError, lambda: index_images(encoder, other, tmp_path / "g"))
-    assert "is not inside the gallery's root" in text
-    assert "--root" in text
+    assert "is not inside the root" in text
+    assert "index it into a new gallery" in text
+    assert "--root" not in text
 
 
 def test_images_that_moved_keep_their_tiles_under_a_new_root(tmp_path: Path, encoder: Encoder) -> None:
@@ -207,6 +209,90 @@ def test_images_that_moved_keep_their_tiles_under_a_new_root(tmp_path: Path, enc
     assert counts(index_images(encoder, moved, tmp_path / "g", root=moved)) == (0, 0, 5, 0, 0, 0)
     with Gallery.open(tmp_path / "g") as gallery:
         assert gallery.root == moved
+
+
+def test_a_gallery_with_tiles_keeps_its_root(tmp_path: Path, encoder: Encoder) -> None:
+    images = tree(tmp_path / "images")
+    index_images(encoder, images / "s0", tmp_path / "g")
+    text = message_of(InputError, lambda: index_images(encoder, images, tmp_path / "g", root=images, prune=True))
+    assert str(images / "s0") in text
+    assert "index into a new gallery" in text
+    assert ids_in(tmp_path / "g") == ["0.png", "2.png", "4.png"]
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert gallery.root == images / "s0"
+
+
+def test_a_gallery_that_moved_alone_is_told_where_its_images_are(tmp_path: Path, encoder: Encoder) -> None:
+    images = tree(tmp_path / "images")
+    index_images(encoder, images, tmp_path / "g")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    moved = (tmp_path / "g").rename(tmp_path / "a" / "b" / "g")
+    assert "with --root" in message_of(InputError, lambda: index_images(encoder, images, moved))
+    assert counts(index_images(encoder, images, moved, root=images)) == (0, 0, 5, 0, 0, 0)
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, name: str, at: Path, error: int) -> None:
+    """Let a call of os fail at a path and below, for root as well."""
+    real = getattr(os, name)
+
+    def call(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(path, int) and Path(os.fsdecode(path)).is_relative_to(at):
+            raise OSError(error, os.strerror(error), path)
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, name, call)
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("call", ["scandir", "stat", "lstat"])
+def test_what_cannot_be_looked_at_is_not_pruned(
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, call: str, error: int
+) -> None:
+    images = tree(tmp_path / "images")
+    index_images(encoder, images, tmp_path / "g")
+    (images / "s0" / "0.png").unlink()
+    (images / "s1" / "1.png").unlink()
+    refuse(monkeypatch, call, images / "s0", error)
+    report = index_images(encoder, images, tmp_path / "g", prune=True)
+    assert report.removed == 1
+    assert ids_in(tmp_path / "g") == ["s0/0.png", "s0/2.png", "s0/4.png", "s1/3.png"]
+    if call != "lstat":
+        assert report.skipped == [("s0", f"cannot be read: {os.strerror(error)}")]
+
+
+def test_tiles_behind_a_link_to_a_disk_that_is_away_are_not_pruned(tmp_path: Path, encoder: Encoder) -> None:
+    images = tree(tmp_path / "images", 2)
+    picture(tmp_path / "disk" / "x.png")
+    (images / "link").symlink_to(tmp_path / "disk")
+    index_images(encoder, images, tmp_path / "g")
+    (tmp_path / "disk").rename(tmp_path / "away")
+    assert index_images(encoder, images, tmp_path / "g", prune=True).removed == 0
+
+
+def test_an_unreadable_folder_is_skipped_under_its_name_below_the_root(
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = tree(tmp_path / "images")
+    picture(images / "s0" / "shut" / "x.png")
+    refuse(monkeypatch, "stat", images / "s0" / "shut" / "catalog.sqlite", errno.EACCES)
+    report = index_images(encoder, images / "s0", tmp_path / "g", root=images)
+    assert (report.added, report.skipped) == (3, [("s0/shut", "cannot be read: Permission denied")])
+    refuse(monkeypatch, "scandir", images, errno.EACCES)
+    text = message_of(InputError, lambda: index_images(encoder, images, tmp_path / "none"))
+    assert "images cannot be read: Permission denied" in text
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_is_searched_once_however_many_links_lead_to_it(tmp_path: Path, encoder: Encoder) -> None:
+    images = tree(tmp_path / "images", 2)
+    picture(tmp_path / "elsewhere" / "x.png")
+    for a in ("s0", "s1"):
+        (images / a / "elsewhere").symlink_to(tmp_path / "elsewhere")
+        for b in ("s0", "s1"):
+            (images / a / f"a-{b}").symlink_to(images / b)
+    (images / "a").symlink_to(images / "s0")
+    assert counts(index_images(encoder, images, tmp_path / "g")) == (3, 0, 0, 0, 0, 0)
+    assert ids_in(tmp_path / "g") == ["s0/0.png", "s0/elsewhere/x.png", "s1/1.png"]
 
 
 def test_a_gallery_inside_the_images_folder_does_not_index_itself(tmp_path: Path, encoder: Encoder) -> None:
