@@ -19,14 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import ConfigError, DuchError, InputError
+from .errors import ConfigError, DuchError, InputError, one_line
+from .options import PATH
+from .preprocess import display_path, printable
 
 if TYPE_CHECKING:
     from .ingest import IngestReport
     from .retriever import Retriever
     from .tile import Hit
 
-_PATH = click.Path(path_type=Path)
+# More would be a slip of the keyboard.
+_MOST_HITS, _MOST_IN_A_BATCH, _MOST_THREADS = 1_000_000, 65_536, 1024
 _SHOWN_SKIPS = 20
 
 
@@ -34,7 +37,7 @@ class _Failure(click.ClickException):
     """One line on stderr, exit code 1."""
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"duch: {' '.join(self.message.split())}", err=True)
+        click.echo(f"duch: {printable(' '.join(self.message.split()))}", err=True)
 
 
 class _Commands(click.Group):
@@ -63,7 +66,8 @@ class _Commands(click.Group):
         except BrokenPipeError:
             raise  # the reader of stdout has gone: click ends quietly
         except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
+            named = isinstance(error.filename, str | bytes | os.PathLike)
+            where = f"{display_path(error.filename)}: " if named else ""
             raise _Failure(f"{where}{error.strerror or error}") from error
         except MemoryError as error:
             raise _Failure("out of memory; use a smaller batch or a smaller input") from error
@@ -80,43 +84,64 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
 
 
+_expect_fingerprint = click.option("--expect-fingerprint", metavar="HEX", help="Refuse any bundle but this one.")
+
+
 @main.command()
-@click.argument("bundle", type=_PATH)
+@click.argument("bundle", type=PATH)
 @click.option("--text", "texts", multiple=True, help="A sentence; may be given again.")
-@click.option("--image", "images", multiple=True, type=_PATH, help="An image file; may be given again.")
-@click.option("--npy", type=_PATH, help="Write the packed codes, uint8 (n, n_bits / 8), to this file instead.")
+@click.option("--image", "images", multiple=True, type=PATH, help="An image file; may be given again.")
+@click.option("--npy", type=PATH, help="Write the packed codes, uint8 (n, n_bits / 8), to this file.")
+@_expect_fingerprint
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def encode(bundle: Path, texts: tuple[str, ...], images: tuple[Path, ...], npy: Path | None, *, as_json: bool) -> None:
+def encode(
+    bundle: Path,
+    texts: tuple[str, ...],
+    images: tuple[Path, ...],
+    npy: Path | None,
+    expect_fingerprint: str | None,
+    *,
+    as_json: bool,
+) -> None:
     """Print the codes of sentences and images, in hexadecimal, sentences first."""
     import numpy as np
 
+    from .bundle import read_bundle
+    from .durable import replacing
     from .encoder import Encoder
 
     if not texts and not images:
         raise InputError("nothing to encode; wanted --text or --image")
-    encoder = Encoder(bundle)
+    encoder = Encoder(read_bundle(bundle, expect_fingerprint=expect_fingerprint))
     codes = np.concatenate([encoder.encode_texts(texts), encoder.encode_images(images)])
-    names = [*texts, *map(os.fspath, images)]
-    if npy:
-        with open(npy, "wb") as file:  # np.save would add a suffix to a path
+    names: list[str | Path] = [*texts, *images]
+    if npy is not None:
+        with replacing(npy) as file:
             np.save(file, codes, allow_pickle=False)
-        click.echo(f"wrote {len(codes)} codes of {encoder.n_bits} bits to {npy}", err=True)
-    elif as_json:
+        click.echo(f"wrote {len(codes)} codes of {encoder.n_bits} bits to {display_path(npy)}", err=True)
+    if as_json:
         rows = [{"input": name, "code": code.tobytes().hex()} for name, code in zip(names, codes, strict=True)]
         _print_json({"n_bits": encoder.n_bits, "fingerprint": encoder.bundle.fingerprint, "codes": rows})
-    else:
+    elif npy is None:
         for name, code in zip(names, codes, strict=True):
-            click.echo(f"{code.tobytes().hex()}  {_printable(name)}")
+            click.echo(f"{code.tobytes().hex()}  {printable(name) if isinstance(name, str) else display_path(name)}")
 
 
 @main.command()
-@click.argument("bundle", type=_PATH)
-@click.argument("folders", type=_PATH, nargs=-1, required=True, metavar="[IMAGES] GALLERY")
-@click.option("--texts", type=_PATH, help='JSONL file of sentences to code: a line is {"text": ..., "id": ...}.')
-@click.option("--root", type=_PATH, help="Folder that tile ids are relative to; by default IMAGES.")
+@click.argument("bundle", type=PATH)
+@click.argument("folders", type=PATH, nargs=-1, required=True, metavar="[IMAGES] GALLERY")
+@click.option("--texts", type=PATH, help='JSONL file of sentences to code: a line is {"text": ..., "id": ...}.')
+@click.option("--root", type=PATH, help="Folder that tile ids are relative to; by default IMAGES.")
 @click.option("--prune", is_flag=True, help="Take out tiles whose files are gone.")
-@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Images coded at once.")
-@click.option("--threads", default=0, show_default=True, type=click.IntRange(0), help="0: one per core.")
+@click.option(
+    "--batch-size",
+    default=64,
+    show_default=True,
+    type=click.IntRange(1, _MOST_IN_A_BATCH),
+    help="Images coded at once.",
+)
+@click.option("--threads", default=0, show_default=True, type=click.IntRange(0, _MOST_THREADS), help="0: one per core.")
+@_expect_fingerprint
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def index(
     bundle: Path,
@@ -125,6 +150,7 @@ def index(
     root: Path | None,
     batch_size: int,
     threads: int,
+    expect_fingerprint: str | None,
     *,
     prune: bool,
     as_json: bool,
@@ -133,6 +159,7 @@ def index(
 
     Run it again to add what is new and to replace what has changed. What was coded before an interrupt is kept.
     """
+    from .bundle import read_bundle
     from .encoder import Encoder
     from .ingest import index_images, index_texts
 
@@ -141,7 +168,7 @@ def index(
             f"got {len(folders)} folders after BUNDLE; wanted IMAGES GALLERY, or GALLERY with --texts FILE"
         )
     gallery = folders[-1]
-    encoder = Encoder(bundle, threads=threads)
+    encoder = Encoder(read_bundle(bundle, expect_fingerprint=expect_fingerprint), threads=threads)
     reports = []
     if len(folders) == 2:
         with _bar("coding images") as on_progress:
@@ -169,31 +196,34 @@ def _report(gallery: Path, reports: list[IngestReport], *, as_json: bool) -> Non
     }
     skipped = [entry for report in reports for entry in report.skipped]
     if as_json:
-        _print_json({"gallery": os.fspath(gallery), **counts, "skipped": [list(entry) for entry in skipped]})
+        _print_json({"gallery": gallery, **counts, "skipped": [list(entry) for entry in skipped]})
         return
     for name, reason in skipped[:_SHOWN_SKIPS]:
-        click.echo(f"skipped {_printable(name)}: {_printable(reason)}", err=True)
+        click.echo(f"skipped {printable(name)}: {printable(reason)}", err=True)
     if len(skipped) > _SHOWN_SKIPS:
         click.echo(f"skipped {len(skipped) - _SHOWN_SKIPS} more; --json lists all", err=True)
     told = {**counts, "skipped": len(skipped)}
     always = ("added", "unchanged")
-    click.echo(f"{gallery}: " + ", ".join(f"{n} {name}" for name, n in told.items() if n or name in always))
+    click.echo(
+        f"{display_path(gallery)}: " + ", ".join(f"{n} {name}" for name, n in told.items() if n or name in always)
+    )
 
 
 @main.command()
-@click.argument("gallery", type=_PATH)
+@click.argument("gallery", type=PATH)
 @click.argument("words", required=False)
-@click.option("--image", type=_PATH, help="Search with this image instead of words.")
-@click.option("-k", default=10, show_default=True, type=click.IntRange(1), help="How many hits.")
+@click.option("--image", type=PATH, help="Search with this image instead of words.")
+@click.option("-k", default=10, show_default=True, type=click.IntRange(1, _MOST_HITS), help="How many hits.")
 @click.option(
     "--in",
     "modality",
     type=click.Choice(["image", "text"]),
     help="Find only images or only sentences; by default images, or sentences where there are no images.",
 )
-@click.option("--bundle", type=_PATH, help="The bundle; by default DUCH_BUNDLE, else the one the gallery remembers.")
-@click.option("--root", type=_PATH, help="Folder of the image files; by default the one the gallery remembers.")
-@click.option("--sheet", type=_PATH, help="Draw query and hits into this picture (PNG, JPEG ...).")
+@click.option("--bundle", type=PATH, help="The bundle; by default DUCH_BUNDLE, else the one the gallery remembers.")
+@click.option("--root", type=PATH, help="Folder of the image files; by default the one the gallery remembers.")
+@_expect_fingerprint
+@click.option("--sheet", type=PATH, help="Draw query and hits into this picture (PNG, JPEG ...).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def search(
     gallery: Path,
@@ -203,57 +233,55 @@ def search(
     modality: Any,
     bundle: Path | None,
     root: Path | None,
+    expect_fingerprint: str | None,
     sheet: Path | None,
     *,
     as_json: bool,
 ) -> None:
     """Find the tiles of GALLERY nearest to WORDS, or to an image."""
-    from .retriever import Retriever
+    from .bundle import read_bundle
+    from .gallery import Gallery
+    from .retriever import Retriever, find_bundle
 
     if (words is None) == (image is None):
         raise InputError("wanted either words or --image, and one of them only")
     if sheet is not None:
-        _check_picture(sheet)
-    with Retriever(gallery, bundle, root=root) as retriever:
-        if len(retriever.gallery) == 0:
-            raise InputError(f"{gallery} holds no tiles; add some with `duch index`")
-        modality = modality or _default_modality(retriever)
-        if retriever.gallery.count(modality) == 0:
-            raise InputError(f"{gallery} holds no {modality}s; search without --in {modality}")
-        encode = retriever.encoder.encode_texts if image is None else retriever.encoder.encode_images
-        if words is not None:
-            _warn_of_unknown_words(retriever, words)
-        query: Any = words if image is None else image
+        _check_picture(sheet, image)
+    query: Any = words if image is None else image
+    with Gallery.open(gallery) as opened:
+        made_by = read_bundle(bundle or find_bundle(opened), expect_fingerprint=expect_fingerprint)
+        retriever = Retriever(opened, made_by, root=root)
+        if len(opened) == 0:
+            raise InputError(f"{display_path(gallery)} holds no tiles; add some with `duch index`")
+        # Images if there are any: a sentence is nearer to sentences than to any image, and would find little else.
+        modality = modality or ("image" if opened.count("image") else "text")
+        if opened.count(modality) == 0:
+            raise InputError(f"{display_path(gallery)} holds no {modality}s; search without --in {modality}")
         started = time.perf_counter()
+        encode = retriever.encoder.encode_texts if image is None else retriever.encoder.encode_images
         codes = encode([query])
         coded = time.perf_counter()
         hits = retriever.search_codes(codes, k, modality=modality)[0]
         done = time.perf_counter()
+        if words is not None:
+            _warn_of_unknown_words(retriever, words)
         times = {"encode_ms": 1e3 * (coded - started), "search_ms": 1e3 * (done - coded)}
-        n_tiles = len(retriever.gallery)
+        n_tiles = len(opened)
     if sheet is not None:
-        from .sheet import contact_sheet
-
-        contact_sheet(query, hits).save(sheet)
-        click.echo(f"drew {sheet}", err=True)
+        _draw(sheet, query, hits)
     if as_json:
         rounded = {name: round(value, 3) for name, value in times.items()}
-        _print_json({"query": os.fspath(query), "n_tiles": n_tiles, **rounded, "hits": [_hit(hit) for hit in hits]})
+        _print_json({"query": query, "n_tiles": n_tiles, **rounded, "hits": [_hit(hit) for hit in hits]})
         return
     click.echo(f"{'rank':>4} {'distance':>8}  id")
     for hit in hits:
-        text = f"  {_printable(hit.text)}" if hit.text else ""
-        click.echo(f"{hit.rank:>4} {hit.distance:>8}  {_printable(hit.id)}{text}")
+        text = f"  {printable(hit.text)}" if hit.text else ""
+        click.echo(f"{hit.rank:>4} {hit.distance:>8}  {printable(hit.id)}{text}")
     click.echo(
         f"{len(hits)} of {n_tiles:,} tiles; {times['encode_ms']:.1f} ms to load the model and code the query, "
         f"{times['search_ms']:.1f} ms to search",
         err=True,
     )
-
-
-def _default_modality(retriever: Retriever) -> str:
-    """Images if there are any: a sentence is nearer to sentences than to any image, and would find little else."""
-    return "image" if retriever.gallery.count("image") else "text"
 
 
 def _warn_of_unknown_words(retriever: Retriever, words: str) -> None:
@@ -262,20 +290,38 @@ def _warn_of_unknown_words(retriever: Retriever, words: str) -> None:
         click.echo(f"the model has no way to spell {', '.join(map(repr, unknown))}, and does not see it", err=True)
 
 
-def _check_picture(path: Path) -> None:
+def _check_picture(path: Path, query: Path | None) -> None:
     from PIL import Image
 
     Image.init()
-    if path.suffix.lower() not in Image.EXTENSION:
-        raise ConfigError(f"{path} ends in {path.suffix!r}, no picture format that is known; wanted .png or .jpg")
+    name = display_path(path)
+    if Image.EXTENSION.get(path.suffix.lower()) not in Image.SAVE:
+        raise ConfigError(f"{name} ends in {path.suffix!r}, no picture format that is written; wanted .png or .jpg")
     if not path.parent.is_dir():
-        raise ConfigError(f"folder {path.parent} does not exist, so {path.name} cannot be drawn there")
+        raise ConfigError(f"folder {display_path(path.parent)} does not exist, so {name} cannot be drawn there")
+    if query is not None and path.exists() and query.exists() and path.samefile(query):
+        raise ConfigError(f"{name} is the image of the query, which the sheet would replace; wanted another file")
+
+
+def _draw(path: Path, query: Any, hits: list[Hit]) -> None:
+    from PIL import Image
+
+    from .durable import replacing
+    from .sheet import contact_sheet
+
+    sheet = contact_sheet(query, hits)
+    with replacing(path) as file:
+        try:
+            sheet.save(file, Image.EXTENSION[path.suffix.lower()])
+        except OSError:
+            raise
+        except Exception as error:  # what a format cannot hold, its writer says in its own way
+            raise ConfigError(f"{display_path(path)} cannot be drawn: {one_line(error)}; wanted .png") from error
+    click.echo(f"drew {display_path(path)}", err=True)
 
 
 def _hit(hit: Hit) -> dict[str, Any]:
-    values = asdict(hit)
-    values["path"] = None if hit.path is None else os.fspath(hit.path)
-    return {name: value for name, value in values.items() if value not in (None, {})}
+    return {name: value for name, value in asdict(hit).items() if value not in (None, {})}
 
 
 @contextmanager
@@ -297,10 +343,11 @@ def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
             state["bar"].__exit__(None, None, None)
 
 
-def _printable(text: str) -> str:
-    """Text on one line, whatever a file name or caption holds."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """UTF-8, whatever the locale; bytes of a path that are none are written as \\xff."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=_path_text)
+    click.echo(text.encode("utf-8"))
+
+
+def _path_text(path: Path) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

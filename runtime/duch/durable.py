@@ -1,8 +1,13 @@
-"""Making a rename survive a power cut."""
+"""Files that are whole or not there, also after a power cut."""
 
 from __future__ import annotations
 
 import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
 
 
 def fsync_folder(folder: str | os.PathLike[str]) -> None:
@@ -16,3 +21,34 @@ def fsync_folder(folder: str | os.PathLike[str]) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Write a file beside its place and rename it into place at the end; on any error the old one stays.
+
+    Through a link, the file it points at is replaced. What is no regular file, such as /dev/stdout, is written to.
+
+    Raises:
+        OSError: it cannot be written; its file name is `path`.
+    """
+    target = Path(os.path.realpath(path))
+    beside = target.with_name(f".{secrets.token_hex(8)}.writing")
+    try:
+        if target.exists() and not target.is_file():
+            with open(target, "wb") as stream:
+                yield stream
+            return
+        with open(beside, "xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, target)
+        fsync_folder(target.parent)
+    except OSError as error:
+        if error.filename in (None, os.fspath(beside), os.fspath(target)):
+            error.filename, error.filename2 = os.fspath(path), None
+        raise
+    finally:
+        with suppress(OSError):
+            beside.unlink()

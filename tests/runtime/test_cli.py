@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -178,6 +179,115 @@ def test_bad_folders_for_index_are_one_line(images: Path, tmp_path: Path) -> Non
     fails(duch("index", tmp_path / "none", images, tmp_path / "gallery"), "none")
     fails(duch("index", TINY, images, images), "wanted a gallery, or a new or empty folder")
     assert not (tmp_path / "gallery").exists()
+
+
+@pytest.mark.parametrize("name", ["--root", "--texts", "IMAGES", "--sheet", "--npy", "--image", "--bundle"])
+def test_an_empty_path_is_refused_and_does_not_mean_the_current_folder(gallery: Path, images: Path, name: str) -> None:
+    fails(
+        {
+            "--root": lambda: duch("index", TINY, images, gallery, "--root", ""),
+            "--texts": lambda: duch("index", TINY, gallery, "--texts", ""),
+            "IMAGES": lambda: duch("index", TINY, "", gallery),
+            "--sheet": lambda: duch("search", gallery, "a river", "--sheet", ""),
+            "--npy": lambda: duch("encode", TINY, "--text", "a river", "--npy", ""),
+            "--image": lambda: duch("encode", TINY, "--image", ""),
+            "--bundle": lambda: duch("search", gallery, "a river", "--bundle", ""),
+        }[name](),
+        name,
+        "is empty",
+    )
+
+
+def test_numbers_beyond_reason_are_refused(gallery: Path, images: Path) -> None:
+    for arguments in (
+        ("index", TINY, images, gallery, "--batch-size", "9" * 23),
+        ("index", TINY, images, gallery, "--threads", "9" * 23),
+        ("search", gallery, "a river", "-k", "9" * 23),
+    ):
+        result = duch(*arguments)
+        assert result.exit_code == 2
+        assert "is not in the range" in result.stderr
+
+
+def test_json_is_utf8_whatever_bytes_a_file_name_holds(images: Path, tmp_path: Path) -> None:
+    strange = images / os.fsdecode(b"\xff\n.png")
+    shutil.copy(images / "red" / "0.png", strange)
+    gallery = tmp_path / os.fsdecode(b"g\xfe")
+    for arguments in (
+        ("index", TINY, images, gallery, "--json"),
+        ("search", gallery, "--image", strange, "--json"),
+        ("encode", TINY, "--image", strange, "--json"),
+    ):
+        for encoding in ("utf-8", "ascii"):
+            done = subprocess.run(
+                [sys.executable, "-m", "duch", *map(os.fspath, arguments)],
+                check=True,
+                capture_output=True,
+                env={**os.environ, "PYTHONIOENCODING": encoding},
+            )
+            told = json.loads(done.stdout.decode("utf-8"))
+        if arguments[0] == "search":
+            assert told["query"].endswith("\\xff\n.png")
+            assert {"%FF\n.png"} <= {hit["id"] for hit in told["hits"]}
+
+
+def test_a_sentence_that_is_no_utf8_is_one_line(gallery: Path) -> None:
+    fails(duch("search", gallery, "a river \udcff"), "no UTF-8")
+    fails(duch("encode", TINY, "--text", "\udcff"), "no UTF-8")
+
+
+def test_a_failed_write_leaves_the_old_file(gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("duch.durable.os.fsync", full)
+    kept = {tmp_path / "codes.npy": b"codes", tmp_path / "sheet.png": b"sheet"}
+    for file, content in kept.items():
+        file.write_bytes(content)
+    before = sorted(tmp_path.iterdir())
+    fails(duch("encode", TINY, "--text", "a river", "--npy", tmp_path / "codes.npy"), "codes.npy: No space left")
+    fails(duch("search", gallery, "a river", "--sheet", tmp_path / "sheet.png"), "sheet.png: No space left")
+    assert {file: file.read_bytes() for file in kept} == kept
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_files_are_written_through_links_into_devices_and_by_the_umask(tmp_path: Path) -> None:
+    (tmp_path / "real.npy").write_bytes(b"old")
+    (tmp_path / "link.npy").symlink_to(tmp_path / "real.npy")
+    arguments = ("encode", TINY, "--text", "a river", "--npy")
+    assert json.loads(duch(*arguments, tmp_path / "link.npy", "--json").stdout)["n_bits"] == 32
+    assert (tmp_path / "link.npy").is_symlink()
+    assert np.load(tmp_path / "real.npy").shape == (1, 4)
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "real.npy").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert duch(*arguments, os.devnull).exit_code == 0
+    assert not Path(os.devnull).is_file()
+    fails(duch(*arguments, tmp_path), str(tmp_path), "directory")
+    fails(duch(*arguments, tmp_path / "no" / "x.npy"), "x.npy: No such file")
+
+
+@pytest.mark.parametrize("name", ["x.psd", "x.fits", "x.cur", "x.fli"])
+def test_a_sheet_in_a_format_that_is_only_read_is_refused(gallery: Path, tmp_path: Path, name: str) -> None:
+    fails(duch("search", gallery, "a river", "--sheet", tmp_path / name), "wanted .png")
+    assert not (tmp_path / name).exists()
+
+
+def test_a_sheet_does_not_replace_the_image_of_the_query(gallery: Path, images: Path, tmp_path: Path) -> None:
+    query = images / "red" / "0.png"
+    before = query.read_bytes()
+    (tmp_path / "link.png").symlink_to(query)
+    fails(duch("search", gallery, "--image", query, "--sheet", tmp_path / "link.png"), "image of the query")
+    assert query.read_bytes() == before
+
+
+def test_a_bundle_can_be_pinned(gallery: Path, images: Path, tmp_path: Path) -> None:
+    for arguments in (
+        ("encode", TINY, "--text", "a river"),
+        ("index", TINY, images, tmp_path / "new"),
+        ("search", gallery, "a river"),
+    ):
+        fails(duch(*arguments, "--expect-fingerprint", "ab" * 32), "expected abab")
+        assert duch(*arguments, "--expect-fingerprint", read_bundle(TINY).fingerprint.upper()).exit_code == 0
 
 
 def _broken(bundle: Path, name: str, change: Callable[[bytes], bytes]) -> Path:
