@@ -2,16 +2,22 @@
 
 `import duch` is the edge: numpy, Pillow, tokenizers and, once something is coded, onnxruntime. Training and export are
 packages of their own, `duch_training` and `duch_export`.
+
+Each name below is imported when it is first used: the command starts at once, and can be interrupted at once.
 """
 
-from .bundle import Bundle, read_bundle
-from .codes import binarize, pack_codes, unpack_codes
-from .encoder import Encoder
-from .errors import DuchError
-from .gallery import Gallery
-from .index import HammingIndex
-from .retriever import Retriever
-from .tile import Hit, Tile
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bundle import Bundle, read_bundle
+    from .codes import binarize, pack_codes, unpack_codes
+    from .encoder import Encoder
+    from .errors import DuchError
+    from .gallery import Gallery
+    from .index import HammingIndex
+    from .retriever import Retriever
+    from .tile import Hit, Tile
 
 __all__ = [
     "Bundle",
@@ -27,3 +33,24 @@ __all__ = [
     "read_bundle",
     "unpack_codes",
 ]
+
+_HOMES = {
+    "Bundle": "bundle",
+    "DuchError": "errors",
+    "Encoder": "encoder",
+    "Gallery": "gallery",
+    "HammingIndex": "index",
+    "Hit": "tile",
+    "Retriever": "retriever",
+    "Tile": "tile",
+    "binarize": "codes",
+    "pack_codes": "codes",
+    "read_bundle": "bundle",
+    "unpack_codes": "codes",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

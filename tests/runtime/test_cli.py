@@ -430,3 +430,22 @@ def test_a_closed_pipe_is_no_traceback(gallery: Path) -> None:
     )
     os.close(write)
     assert "Traceback" not in process.stderr
+
+
+def test_an_interrupt_while_the_command_is_imported_is_no_traceback(gallery: Path) -> None:
+    code = (
+        "import sys, duch.__main__ as entry\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == NAME: raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "entry.run()\n"
+    )
+    for name in ("click", "numpy", "duch.cli", "duch.retriever", "onnxruntime"):
+        done = subprocess.run(
+            [sys.executable, "-c", f"NAME = {name!r}\n" + code, "search", str(gallery), "a river"],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr.strip()) == (130, "duch: interrupted"), name
