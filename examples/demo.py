@@ -24,7 +24,7 @@ from duch import Retriever
 QUERIES = {
     "planes": "planes parked at an airport",
     "river": "a river with two bridges",
-    "tanks": "white storage tanks in the snow",
+    "tanks": "white oil storage tanks",
 }
 
 

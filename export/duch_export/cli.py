@@ -14,13 +14,12 @@ import click
 
 from duch.bundle import check_writable
 from duch.errors import needs_extra
-
-_FOLDER = click.Path(path_type=Path)
+from duch.options import PATH
 
 
 @click.command()
-@click.argument("checkpoint", type=_FOLDER)
-@click.argument("bundle", type=_FOLDER)
+@click.argument("checkpoint", type=PATH)
+@click.argument("bundle", type=PATH)
 @click.option(
     "--recipe",
     type=click.Choice(["int8", "fp32"]),

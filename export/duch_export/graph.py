@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from duch.codes import check_n_bits
-from duch.errors import BundleError
-from duch.manifest import one_line
+from duch.errors import BundleError, one_line
 
 OPSET = 20  # newest that the exporter targets and onnxruntime 1.23 reads
 IR_VERSION = 10  # onnx writes 14 by default, onnxruntime 1.31 reads up to 13

@@ -24,8 +24,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from duch.bundle import GraphInfo
-from duch.errors import BundleError, DuchError, needs_extra
-from duch.manifest import one_line
+from duch.errors import BundleError, DuchError, needs_extra, one_line
 
 
 class Recipe(StrEnum):

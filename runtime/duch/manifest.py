@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .codes import check_n_bits
-from .errors import BundleCorruptError, BundleError, BundleVersionError, CodesError, InputError
-from .errors import one_line as one_line  # noqa: PLC0414 export still imports it from here
+from .errors import BundleCorruptError, BundleError, BundleVersionError, CodesError, InputError, one_line
 from .preprocess import ImagePreprocessing, TextPreprocessing, display_path
 
 FORMAT = "duch-bundle"

@@ -119,7 +119,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_checkpoint(dataset, tmp_path):
     assert "Traceback" not in done.stderr
     assert "cannot be written" in done.stderr.strip().splitlines()[-1]
     fails(duch("evaluate", out, dataset), "unfinished run")
-    assert not list(out.glob("*.part"))
+    assert not list(out.glob(".*.writing"))
 
 
 @pytest.mark.slow

@@ -15,12 +15,11 @@ query ever calibrates what it will judge.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,8 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import load_file, save
 
-from duch.errors import CheckpointError, DuchError
+from duch import durable
+from duch.errors import CheckpointError, DuchError, one_line
 from duch.preprocess import ImagePreprocessing, TextPreprocessing
 
 from .config import TrainConfig, from_mapping
@@ -76,15 +76,15 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     hasher = checkpoint.hasher
     weights = {name: value.detach().cpu().contiguous() for name, value in hasher.state_dict().items()}
-    with replacing(folder / "model.safetensors") as beside:
-        beside.write_bytes(save(weights))  # save_file makes files that only their owner can read
-    with replacing(folder / "samples.safetensors") as beside:
+    with replacing(folder / "model.safetensors") as stream:
+        stream.write(save(weights))  # save_file makes files that only their owner can read
+    with replacing(folder / "samples.safetensors") as stream:
         arrays = {"calibration": checkpoint.calibration_pixels, "heldout": checkpoint.heldout_pixels}
-        beside.write_bytes(save_arrays({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+        stream.write(save_arrays({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
     captions = {"calibration": checkpoint.calibration_captions, "heldout": checkpoint.heldout_captions}
     write_json(folder / "samples.json", captions)
-    with replacing(folder / "tokenizer.json") as beside:
-        beside.write_text(checkpoint.tokenizer_json, encoding="utf-8")
+    with replacing(folder / "tokenizer.json") as stream:
+        stream.write(checkpoint.tokenizer_json.encode())
     write_json(folder / "split.json", checkpoint.split.to_dict())
     image_encoder, text_encoder = hasher.image_encoder, hasher.text_encoder
     description = {
@@ -159,34 +159,31 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         raise CheckpointError(f"checkpoint {folder} is broken: {error}") from error
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"checkpoint {folder} is broken ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
+            f"checkpoint {folder} is broken ({type(error).__name__}: {one_line(error)[:200]}); "
             "copy it again or train anew"
         ) from error
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path beside the given one to write to; it is synced and renamed into place if the block succeeds.
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write a file of a checkpoint whole or not at all.
 
     Raises:
         CheckpointError: it cannot be written; what was there before stays.
     """
-    beside = path.with_name(path.name + ".part")
     try:
-        yield beside
-        with open(beside, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(beside, path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be written ({error}); make room on the disk and run it again") from error
-    finally:
-        beside.unlink(missing_ok=True)
+        with durable.replacing(path) as stream:
+            yield stream
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be written ({error.strerror}); make room on the disk and run it again"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with replacing(path) as stream:
+        stream.write(json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -13,15 +13,15 @@ from typing import Any
 import click
 
 from duch.errors import needs_extra
+from duch.options import PATH
 
 from .config import PRESETS, TrainConfig, load_config
 
-_FOLDER = click.Path(path_type=Path)
 _NEEDS = ("train", "training")
 
 
 @click.command()
-@click.argument("out", type=_FOLDER)
+@click.argument("out", type=PATH)
 @click.option("--count", default=4000, show_default=True, help="How many scenes, spread evenly over the classes.")
 @click.option("--size", default=128, show_default=True, help="Side of a scene, in pixels.")
 @click.option("--seed", default=0, show_default=True, help="The same seed draws the same scenes.")
@@ -52,10 +52,10 @@ def _config_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("dataset", type=_FOLDER)
-@click.argument("out", type=_FOLDER)
+@click.argument("dataset", type=PATH)
+@click.argument("out", type=PATH)
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny", show_default=True, help="Encoders, sizes.")
-@click.option("--config", "toml", type=_FOLDER, help="TOML file of `field = value` lines that change the preset.")
+@click.option("--config", "toml", type=PATH, help="TOML file of `field = value` lines that change the preset.")
 @click.option("--skip-bad", is_flag=True, help="Leave out bad records and list them, instead of stopping at the first.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run in OUT.")
 @click.option("--overwrite", is_flag=True, help="Replace what an earlier `duch train` wrote to OUT.")
@@ -94,9 +94,9 @@ def train(
 
 
 @click.command()
-@click.argument("model", type=_FOLDER)
-@click.argument("dataset", type=_FOLDER)
-@click.option("--split", type=_FOLDER, help="Split file; a checkpoint has its own, a bundle needs one.")
+@click.argument("model", type=PATH)
+@click.argument("dataset", type=PATH)
+@click.option("--split", type=PATH, help="Split file; a checkpoint has its own, a bundle needs one.")
 @click.option("-k", default=20, show_default=True, type=click.IntRange(1), help="Rank at which mAP is cut.")
 @click.option("--seed", default=42, show_default=True, help="Draws one caption for each image.")
 @click.option("--skip-bad", is_flag=True, help="Leave out bad records of the dataset.")

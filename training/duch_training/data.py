@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from duch.errors import DatasetError, ImageError
+from duch.errors import DatasetError, ImageError, one_line
 from duch.preprocess import ImagePreprocessing, image_to_pixels
 
 OWN_SPLITS = {
@@ -231,7 +231,7 @@ def _image(record: Any, where: str, folder: Path) -> CaptionedImage:
         "".join([name, *captions, str(label)]).encode()
         path = next((p for p in (folder / "images" / name, folder / name) if p.is_file()), None)
     except (ValueError, OSError) as error:  # half a surrogate pair, a null byte, a name that is too long
-        raise DatasetError(f"{where} ({name[:40]!a}) cannot be used: {' '.join(str(error).split())[:120]}") from None
+        raise DatasetError(f"{where} ({name[:40]!a}) cannot be used: {one_line(error)[:120]}") from None
     if path is None:
         raise DatasetError(f"{where}: image {name} is missing in {folder / 'images'} and {folder}")
     return CaptionedImage(

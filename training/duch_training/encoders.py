@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.image_processing_utils import BaseImageProcessor
 
-from duch.errors import ConfigError
+from duch.errors import ConfigError, one_line
 from duch.preprocess import ImagePreprocessing, TextPreprocessing
 
 from .config import TINY, TrainConfig
@@ -160,7 +160,8 @@ def build_text_encoder(config: TrainConfig, captions: Iterable[str]) -> tuple[Te
             tokenizer_json = fast.backend_tokenizer.to_str()
         except Exception as error:  # hub, file and conversion errors have no common base
             raise ConfigError(
-                f"tokenizer of {config.text_encoder!r} cannot be loaded: {_one_line(error)}; wanted a tokenizer.json"
+                f"tokenizer of {config.text_encoder!r} cannot be loaded ({_first_sentence(error)}); "
+                "wanted a tokenizer.json"
             ) from error
         pad_id = fast.pad_token_id or 0
     limit = min(config.max_tokens, getattr(backbone.config, "max_position_embeddings", config.max_tokens))
@@ -200,8 +201,8 @@ def _load(name: str, kind: str) -> PreTrainedModel:
         return AutoModel.from_pretrained(name, config=config, **_model_options(config))
     except Exception as error:  # hub, file and weight errors have no common base
         raise ConfigError(
-            f"{kind} encoder {name!r} cannot be loaded ({_one_line(error)}); wanted a Hugging Face model that this "
-            f"machine can reach, or a local folder; --preset tiny needs neither"
+            f"{kind} encoder {name!r} cannot be loaded ({_first_sentence(error)}); wanted a Hugging Face model that "
+            f"this machine can reach, or a local folder; --preset tiny needs neither"
         ) from error
 
 
@@ -213,7 +214,7 @@ def _usable(name: str, role: str) -> Iterator[None]:
             yield
     except Exception as error:
         raise ConfigError(
-            f"{name!r} cannot be the {role} ({_one_line(error)}); wanted a model of that kind that reads such inputs"
+            f"{name!r} cannot be the {role} ({_first_sentence(error)}); wanted a model of that kind"
         ) from error
 
 
@@ -244,6 +245,5 @@ def _model_options(config: PretrainedConfig) -> dict[str, Any]:
     return options
 
 
-def _one_line(error: BaseException) -> str:
-    """The first sentence of an error, on one line."""
-    return " ".join(str(error).split()).partition(". ")[0][:200] or type(error).__name__
+def _first_sentence(error: BaseException) -> str:
+    return one_line(error).partition(". ")[0][:200]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
         return
     if not out.is_dir():
         raise CheckpointError(f"{out} is a file; wanted a new or empty folder for the checkpoint")
-    names = {path.name.removesuffix(".part") for path in out.iterdir()}
+    names = {path.name for path in out.iterdir() if not path.name.endswith(".writing")}  # left by a kill
     finished, started = is_finished(out), is_started(out)
     if names and not (finished or started):
         raise CheckpointError(f"{out} is not empty and holds no duch checkpoint; wanted a new or empty folder")
@@ -135,8 +136,8 @@ class Snapshot:
     def write(self, out: Path) -> None:
         """Write state and loss log, each whole or not at all."""
         metadata = {"history": json.dumps(self.history), "scaler": json.dumps(self.scaler)}
-        with replacing(out / "state.safetensors") as beside:
-            beside.write_bytes(save(self.tensors, metadata))
+        with replacing(out / "state.safetensors") as stream:
+            stream.write(save(self.tensors, metadata))
         write_losses(out / "losses.csv", self.history)
 
 
@@ -196,10 +197,12 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def write_losses(path: Path, history: Sequence[Row]) -> None:
     """Write the loss log as CSV."""
-    with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(history[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
+    with replacing(path) as stream:
+        stream.write(table.getvalue().encode())
 
 
 def plot_losses(path: Path, history: Sequence[Row]) -> None:
@@ -220,5 +223,5 @@ def plot_losses(path: Path, history: Sequence[Row]) -> None:
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(terms) :]:
         axis.set_axis_off()
-    with replacing(path) as beside:
-        figure.savefig(beside, format="png", dpi=100)
+    with replacing(path) as stream:
+        figure.savefig(stream, format="png", dpi=100)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from duch.errors import ConfigError, DuchError
+from duch.errors import ConfigError, DuchError, one_line
 from duch.preprocess import Tokenizer
 
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -322,7 +322,7 @@ def choose_device(name: str) -> torch.device:
             raise RuntimeError("no kind of device that training knows")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error)[:120]
         raise ConfigError(f"device {name!r} is not usable here ({reason}); wanted auto, cpu or cuda") from error
     return device
 
