@@ -111,8 +111,10 @@ def evaluate(
     with needs_extra(*_NEEDS):
         from .evaluate import evaluate as run
         from .evaluate import table
+        from .train import bar
     _quiet_libraries()
-    evaluation = run(model, dataset, split_path=split, k=k, seed=seed, skip_bad=skip_bad)
+    with bar(None, "scoring", "image") as progress:
+        evaluation = run(model, dataset, split_path=split, k=k, seed=seed, skip_bad=skip_bad, progress=progress)
     click.echo(json.dumps(dataclasses.asdict(evaluation), indent=2) if as_json else table(evaluation))
 
 

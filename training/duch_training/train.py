@@ -343,8 +343,8 @@ def _mixed_precision(device: torch.device, precision: str):  # type: ignore[no-u
 
 
 @contextmanager
-def bar(total: int, title: str, unit: str) -> Iterator[Progress]:
-    """A progress bar on stderr; yields the function that moves it."""
+def bar(total: int | None, title: str, unit: str) -> Iterator[Progress]:
+    """A progress bar on stderr, or a count if the total is not known; yields the function that moves it."""
     with tqdm(total=total, desc=title, unit=unit, file=sys.stderr) as progress:
         yield progress.update
 
