@@ -80,8 +80,8 @@ def main() -> None:
 
     On the edge: encode, index, search. On the workstation: scenes, train, evaluate, export.
     """
-    # Such images are refused with a line of our own.
-    warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
+    # What Pillow warns of (truncated files, decompression bombs) is refused with a line of our own.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 _expect_fingerprint = click.option("--expect-fingerprint", metavar="HEX", help="Refuse any bundle but this one.")
