@@ -207,6 +207,8 @@ def _report(gallery: Path, reports: list[IngestReport], *, as_json: bool) -> Non
     click.echo(
         f"{display_path(gallery)}: " + ", ".join(f"{n} {name}" for name, n in told.items() if n or name in always)
     )
+    if counts["missing"]:
+        click.echo("missing tiles are still found; take them out with --prune", err=True)
 
 
 @main.command()
@@ -253,8 +255,7 @@ def search(
         retriever = Retriever(opened, made_by, root=root)
         if len(opened) == 0:
             raise InputError(f"{display_path(gallery)} holds no tiles; add some with `duch index`")
-        # Images if there are any: a sentence is nearer to sentences than to any image, and would find little else.
-        modality = modality or ("image" if opened.count("image") else "text")
+        modality = modality or retriever.modality
         if opened.count(modality) == 0:
             raise InputError(f"{display_path(gallery)} holds no {modality}s; search without --in {modality}")
         started = time.perf_counter()

@@ -80,20 +80,28 @@ class Retriever:
         """Close the gallery."""
         self.gallery.close()
 
+    @property
+    def modality(self) -> Modality:
+        """What is searched for by default: images, or sentences where the gallery holds no image.
+
+        A sentence is nearer to sentences than to any image: in a gallery of both it would find little else.
+        """
+        return "image" if self.gallery.count("image") else "text"
+
     def search_text(self, sentence: str, k: int = 10, *, modality: Modality | None = None) -> list[Hit]:
         """The k tiles nearest to a sentence, in the order (distance, seq).
 
         Args:
             sentence: a few words.
             k: how many, at least 1.
-            modality: "image" or "text" to find only those.
+            modality: "image" or "text"; by default images, or sentences where the gallery holds no image.
 
         Raises:
             TextError: the sentence is empty or too long.
             CodesError: k is below 1.
             GalleryCorruptError: the catalog row of a hit is damaged.
         """
-        return self.search_codes(self.encoder.encode_texts([sentence]), k, modality=modality)[0]
+        return self.search_codes(self.encoder.encode_texts([sentence]), k, modality=modality or self.modality)[0]
 
     def search_image(self, image: ImageSource, k: int = 10, *, modality: Modality | None = None) -> list[Hit]:
         """The k tiles nearest to an image, in the order (distance, seq).
@@ -101,14 +109,14 @@ class Retriever:
         Args:
             image: a path, a Pillow image or an array (h, w, 3) uint8.
             k: how many, at least 1.
-            modality: "image" or "text" to find only those.
+            modality: "image" or "text"; by default images, or sentences where the gallery holds no image.
 
         Raises:
             ImageError: the image cannot be read.
             CodesError: k is below 1.
             GalleryCorruptError: the catalog row of a hit is damaged.
         """
-        return self.search_codes(self.encoder.encode_images([image]), k, modality=modality)[0]
+        return self.search_codes(self.encoder.encode_images([image]), k, modality=modality or self.modality)[0]
 
     def search_codes(self, codes: PackedCodes, k: int = 10, *, modality: Modality | None = None) -> list[list[Hit]]:
         """The k tiles nearest to each query code, in the order (distance, seq).

@@ -56,12 +56,13 @@ def test_a_sentence_and_an_image_find_themselves_first(world: Path) -> None:
 
 def test_hits_of_both_modalities_are_ranked_together(world: Path) -> None:
     with Retriever(world / "gallery") as retriever:
-        hits = retriever.search_text("blue sea", 99)
+        (hits,) = retriever.search_codes(retriever.encoder.encode_texts(["blue sea"]), 99)
         assert [hit.rank for hit in hits] == [1, 2, 3, 4, 5, 6, 7]
         assert {hit.modality for hit in hits} == {"image", "text"}
         assert [(hit.distance, hit.seq) for hit in hits] == sorted((hit.distance, hit.seq) for hit in hits)
         only = retriever.search_text("blue sea", 99, modality="image")
         assert [hit.id for hit in only] == [hit.id for hit in hits if hit.modality == "image"]
+        assert retriever.search_text("blue sea", 99) == only, "images are what is looked for where there are any"
 
 
 def test_only_the_graph_of_the_query_is_loaded(world: Path) -> None:

@@ -37,7 +37,7 @@ def test_scenes_train_and_evaluate_in_three_commands(tmp_path):
     assert drawn.stdout == f"wrote 80 scenes and {scenes / 'dataset.json'}\n"
     trained = duch("train", scenes, checkpoint, *SMALL)
     assert trained.exit_code == 0, trained.stderr
-    assert trained.stdout.startswith(f"wrote checkpoint {checkpoint}: 32 bits, 2 epochs")
+    assert trained.stdout.startswith(f"{checkpoint}: 32 bits, 2 epochs on 40 of 80 images, loss ")
     table = duch("evaluate", checkpoint, scenes).stdout
     assert "map_first_relevant@20" in table
     assert "chance" in table

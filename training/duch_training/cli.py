@@ -74,7 +74,8 @@ def train(
     """Train DUCH on the captioned images of DATASET and write a checkpoint to OUT.
 
     DATASET is a Karpathy JSON (RSICD, UCM-Captions ...), CSV or JSONL file, or a folder with a dataset.json. Classes in
-    it are never trained on. Losses are logged to OUT/losses.csv and drawn in OUT/losses.png.
+    it are never trained on. Half of the images are trained on; OUT/split.json names them, and those for queries
+    and gallery. Losses are logged to OUT/losses.csv and drawn in OUT/losses.png.
     """
     config = load_config(preset, toml, **{name: value for name, value in fields.items() if value is not None})
     # Threads that wait for each other without spinning: with another process on one of two cores an epoch took 8.6 s
@@ -89,8 +90,11 @@ def train(
         if (out / "state.safetensors").exists():
             click.echo(f"\nstopped; {out} keeps the last saved epoch, go on with --resume", err=True)
         raise
-    last = checkpoint.facts["last_epoch"]
-    click.echo(f"wrote checkpoint {out}: {config.n_bits} bits, {config.epochs} epochs, loss {last['loss']:.3f}")
+    last, images = checkpoint.facts["last_epoch"], checkpoint.facts["images"]
+    click.echo(
+        f"{out}: {config.n_bits} bits, {config.epochs} epochs on {images['train']} of {sum(images.values())} images, "
+        f"loss {last['loss']:.3f}"
+    )
 
 
 @click.command()

@@ -180,8 +180,8 @@ def _labels(images: list[CaptionedImage], name: str) -> NDArray[Any]:
     without = sum(image.label is None for image in images)
     if without:
         raise DatasetError(
-            f"{without} of {len(images)} images of {name} have no class, so nothing says which hits are right; "
-            "training needs no classes, but these scores do"
+            f"{without} of {len(images)} query or gallery images of {name} have no class (JSON classname, CSV column "
+            "label), so nothing says which hits are right; training needs no classes, but these scores do"
         )
     return np.array([image.label for image in images])
 

@@ -111,7 +111,11 @@ def _checked(dataset: Dataset, split: Split) -> Split:
         raise DatasetError(
             f"dataset {dataset.name} with {len(dataset.images)} images splits into {len(split.train)} train, "
             f"{len(split.query)} query and {len(split.gallery)} gallery; wanted at least 2, 1 and 1: "
-            + ("add images" if split.rule != "own" else "use the split rule public")
+            + (
+                "add images"
+                if split.rule != "own"
+                else "val is the query and test the gallery part, so mark some, or use the split rule public"
+            )
         )
     return split
 

@@ -46,6 +46,7 @@ from .splits import draw_captions, make_split
 
 _SAVE_EVERY_S = 15  # state of a large head takes a second to write; a kill loses at most this much
 _WARM_UP = 0.05  # share of the steps
+_SHOWN_SKIPS = 20
 _SAMPLES = 128  # images and captions kept for calibration, and as many held out for the parity report
 
 
@@ -78,8 +79,10 @@ def train(
     image_encoder, image = build_image_encoder(config)
     with bar(len(dataset.images), "reading images", "image") as progress:
         dataset, pixels = load_pixels(dataset, image, skip_bad=skip_bad, on_progress=progress)
-    for skipped in dataset.skipped:
+    for skipped in dataset.skipped[:_SHOWN_SKIPS]:
         print(f"skipped: {skipped}", file=sys.stderr)
+    if len(dataset.skipped) > _SHOWN_SKIPS:
+        print(f"skipped: {len(dataset.skipped) - _SHOWN_SKIPS} more", file=sys.stderr)
     split = make_split(dataset, rule=config.split_rule, seed=config.seed)
     data_hash = data_sha256(dataset, pixels, split)
     if resume:
@@ -214,6 +217,7 @@ class Trainer:
         if resume:
             state.load(out)
             state.shared = None if state.shared is None else state.shared.to(self.device)
+            print(f"resuming after {len(state.history)} of {self.config.epochs} epochs", file=sys.stderr)
         saved_at = time.monotonic()
         done = len(state.history)
         last = state.snapshot()
@@ -345,7 +349,7 @@ def _mixed_precision(device: torch.device, precision: str):  # type: ignore[no-u
 @contextmanager
 def bar(total: int | None, title: str, unit: str) -> Iterator[Progress]:
     """A progress bar on stderr, or a count if the total is not known; yields the function that moves it."""
-    with tqdm(total=total, desc=title, unit=unit, file=sys.stderr) as progress:
+    with tqdm(total=total, desc=title, unit=unit, file=sys.stderr, delay=0.3) as progress:
         yield progress.update
 
 
