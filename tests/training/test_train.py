@@ -222,8 +222,10 @@ def test_a_device_that_is_not_there_is_one_line(dataset, tmp_path):
         pytest.skip("there is a GPU")
     with pytest.raises(ConfigError, match="not usable here"):
         train(dataset, tmp_path / "out", load_config("tiny", device="cuda"))
+    train(dataset, tmp_path / "out", load_config("tiny", epochs=1, **SMALL))
     with pytest.raises(ConfigError, match="needs a GPU"):
-        train(dataset, tmp_path / "out", load_config("tiny", precision="bf16", **SMALL))
+        train(dataset, tmp_path / "out", load_config("tiny", precision="bf16", **SMALL), overwrite=True)
+    load_checkpoint(tmp_path / "out")  # the old one is still whole
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json", "samples.safetensors"])

@@ -94,10 +94,9 @@ def train(
     pixels = pixels[[rows[item.id] for item in training]]  # (n, size, size, 3)
     text_encoder, tokenizer_json, text = build_text_encoder(config, [c for item in training for c in item.captions])
     hasher = CrossModalHasher(image_encoder, text_encoder, n_bits=config.n_bits, width=config.width).to(device)
-    if not resume:
+    trainer = Trainer(hasher, Tokenizer(tokenizer_json, text), training, pixels, config)
+    if not resume:  # nothing of an older checkpoint is touched before everything is known to fit
         start_run(out, config, data_hash)
-    tokenizer = Tokenizer(tokenizer_json, text)
-    trainer = Trainer(hasher, tokenizer, training, pixels, config)
     history = trainer.fit(out, resume=resume)
     calibration, heldout = _samples(training, pixels, config.seed)
     checkpoint = Checkpoint(
