@@ -34,13 +34,13 @@ from .pairs import FrozenImages, FrozenTexts, LiveImages, LiveTexts, Progress
 from .run import (
     Row,
     RunState,
+    Snapshot,
     check_folder,
     check_same,
     data_sha256,
     is_finished,
     plot_losses,
     start_run,
-    write_losses,
 )
 from .splits import draw_captions, make_split
 
@@ -118,7 +118,6 @@ def train(
             "last_epoch": history[-1],
         },
     )
-    write_losses(out / "losses.csv", history)
     plot_losses(out / "losses.png", history)
     save_checkpoint(out, checkpoint)
     (out / "state.safetensors").unlink(missing_ok=True)
@@ -219,13 +218,13 @@ class Trainer:
             print(f"resuming after {len(state.history)} of {self.config.epochs} epochs", file=sys.stderr)
         saved_at = time.monotonic()
         done = len(state.history)
-        last = state.snapshot()
+        last: Snapshot | None = None
         with tqdm(total=self.config.epochs, initial=done, desc="training", unit="epoch", file=sys.stderr) as progress:
             for epoch in range(done, self.config.epochs):
                 try:
                     row, state.shared = self._epoch(epoch, state.shared)
                 except KeyboardInterrupt:
-                    if last.history:
+                    if last is not None:
                         last.write(out)
                     raise
                 state.history.append(row)

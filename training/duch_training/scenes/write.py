@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from duch.durable import replacing
 from duch.errors import ConfigError, DatasetError
 from duch_training.scenes.captions import describe
 from duch_training.scenes.painters import CLASSES, paint
@@ -118,12 +119,8 @@ def write_scenes(
     try:
         images.mkdir(parents=True, exist_ok=True)
         captions = _run(images, count, seed, size, on_progress, workers or os.cpu_count() or 1)
-        beside = target.with_suffix(".json.part")
-        with beside.open("w", encoding="utf-8") as file:
-            json.dump(_dataset(captions), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, target)
+        with replacing(target) as file:
+            file.write(json.dumps(_dataset(captions), indent=1).encode())
     except OSError as error:
         raise DatasetError(f"cannot write scenes to {folder}: {error}; give a writable folder with room") from error
     return target
