@@ -34,6 +34,7 @@ from .manifest import (
     FORMAT_VERSION,
     HASHED_FILES,
     MANIFEST,
+    Gate,
     GraphInfo,
     Manifest,
     fingerprint_of,
@@ -42,7 +43,7 @@ from .manifest import (
 )
 from .preprocess import ImagePreprocessing, TextPreprocessing, display_path
 
-__all__ = ["Bundle", "Golden", "GraphInfo", "Manifest", "check_writable", "read_bundle", "write_bundle"]
+__all__ = ["Bundle", "Gate", "Golden", "GraphInfo", "Manifest", "check_writable", "read_bundle", "write_bundle"]
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ def write_bundle(
     golden: Golden,
     image_graph: GraphInfo,
     text_graph: GraphInfo,
+    gate: Gate | None = None,
     report: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -167,6 +169,7 @@ def write_bundle(
         golden: golden inputs and codes of these very graphs.
         image_graph: what is known of the image graph.
         text_graph: what is known of the text graph.
+        gate: whether it passed the tests of its export; by default it did.
         report: parity report, as JSON values.
         provenance: where the bundle comes from, as JSON values.
         overwrite: replace a bundle that is there.
@@ -193,6 +196,7 @@ def write_bundle(
         text_graph=text_graph,
         sha256=sha256,
         fingerprint=fingerprint_of(FORMAT_VERSION, n_bits, image, text, sha256),
+        gate=gate or Gate(),
         report=dict(report or {}),
         provenance=dict(provenance or {}),
     )

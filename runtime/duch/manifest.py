@@ -22,7 +22,7 @@ MANIFEST = "manifest.json"
 HASHED_FILES = ("image.onnx", "text.onnx", "tokenizer.json", "golden.npz")
 _FINGERPRINT_FILES = HASHED_FILES[:3]  # re-measured golden codes do not orphan a gallery
 
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 # The last bytes of manifest.json. The digest covers every byte before them, so a host in another language hashes
 # bytes and never has to print a float as Python does.
@@ -37,15 +37,30 @@ class GraphInfo:
     """What is known of one graph.
 
     Attributes:
-        precision: type of the heavy arithmetic, fp32 or int8.
+        precision: of the heavy weights: fp32, fp16 (arithmetic in fp32) or int8.
         recipe: name of the quantization recipe that made it.
         batch_invariant: whether an input's code is the same alone as in any batch. Where it is not, `Encoder`
             runs inputs one at a time.
+        golden_budget: how many bits of its golden codes may come out otherwise on another device.
     """
 
     precision: Precision
     recipe: str
     batch_invariant: bool
+    golden_budget: int = 0
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Whether the bundle passed the tests of its export.
+
+    Attributes:
+        passed: it did.
+        failures: one line for each test that it failed.
+    """
+
+    passed: bool = True
+    failures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,7 @@ class Manifest:
         text_graph: what is known of text.onnx.
         sha256: file name -> hex digest, for each of `HASHED_FILES`.
         fingerprint: 64 hex digits; two bundles with the same one give the same codes.
+        gate: whether it passed the tests of its export.
         report: the parity report of the export; informative.
         provenance: where the bundle comes from; informative.
         format_version: version of the format.
@@ -72,6 +88,7 @@ class Manifest:
     text_graph: GraphInfo
     sha256: Mapping[str, str]
     fingerprint: str
+    gate: Gate = Gate()
     report: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -116,6 +133,7 @@ def manifest_to_bytes(manifest: Manifest) -> bytes:
         "preprocessing": _preprocessing(manifest.image, manifest.text),
         "graphs": {"image": asdict(manifest.image_graph), "text": asdict(manifest.text_graph)},
         "sha256": dict(manifest.sha256),
+        "gate": asdict(manifest.gate),
         "report": manifest.report,
         "provenance": manifest.provenance,
     }
@@ -175,6 +193,7 @@ def _manifest_from_json(top: _Fields, version: int) -> Manifest:
         text_graph=_graph_info(graphs.child("text")),
         sha256={file: sha256.string(file) for file in HASHED_FILES},
         fingerprint=top.string("fingerprint"),
+        gate=_gate(top.child("gate")),
         report=top.child("report").raw,
         provenance=top.child("provenance").raw,
         format_version=version,
@@ -188,13 +207,19 @@ def _manifest_from_json(top: _Fields, version: int) -> Manifest:
 def _graph_info(raw: _Fields) -> GraphInfo:
     precision: Precision
     match raw.string("precision"):
-        case "fp32":
-            precision = "fp32"
-        case "int8":
-            precision = "int8"
+        case "fp32" | "fp16" | "int8" as known:
+            precision = known
         case other:
-            raise raw.wrong("precision", other, "fp32 or int8")
-    return GraphInfo(precision, raw.string("recipe"), raw.boolean("batch_invariant"))
+            raise raw.wrong("precision", other, "fp32, fp16 or int8")
+    budget = raw.integer("golden_budget", 0)
+    return GraphInfo(precision, raw.string("recipe"), raw.boolean("batch_invariant"), budget)
+
+
+def _gate(raw: _Fields) -> Gate:
+    failures = raw.raw.get("failures")
+    if not isinstance(failures, list) or not all(isinstance(line, str) for line in failures):
+        raise raw.wrong("failures", failures, "a list of strings")
+    return Gate(raw.boolean("passed"), tuple(failures))
 
 
 @dataclass(frozen=True)

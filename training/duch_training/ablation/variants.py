@@ -80,7 +80,6 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         "temperature-0.5": Variant("choices", {"temperature": 0.5}),
         "temperature-2": Variant("choices", {"temperature": 2.0}),
         "learnt-temperature": Variant("choices", {"learn_temperature": True}),
-        "width-512": Variant("choices", {"width": 512}),
-        "width-4096": Variant("choices", {"width": 4096}),
+        **{f"width-{width}": Variant("choices", {"width": width}) for width in (256, 512, 1024, 2048, 4096)},
     }
 )
