@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .errors import ConfigError, DuchError, InputError, one_line
-from .options import PATH
+from .options import PATH, provider_options
 from .preprocess import display_path, printable
+from .providers import ProviderFallbackWarning
 
 if TYPE_CHECKING:
     from .ingest import IngestReport
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from .tile import Hit
 
 # More would be a slip of the keyboard.
-_MOST_HITS, _MOST_IN_A_BATCH, _MOST_THREADS = 1_000_000, 65_536, 1024
+_MOST_HITS, _MOST_IN_A_BATCH = 1_000_000, 65_536
 _SHOWN_SKIPS = 20
 
 
@@ -75,13 +76,31 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("duch"), prog_name="duch")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Find satellite image tiles by a sentence or by another tile.
 
     On the edge: encode, index, search. On the workstation: scenes, train, evaluate, export.
     """
+    ctx.with_resource(warnings.catch_warnings())
     # What Pillow warns of (truncated files, decompression bombs) is refused with a line of our own.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    _show_fallbacks_as_lines()
+
+
+def _show_fallbacks_as_lines() -> None:
+    show_any = warnings.showwarning
+    told = set()
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if not issubclass(category, ProviderFallbackWarning):
+            show_any(message, category, *where, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            click.echo(f"duch: {message}", err=True)
+
+    warnings.filterwarnings("always", category=ProviderFallbackWarning)
+    warnings.showwarning = show
 
 
 _expect_fingerprint = click.option("--expect-fingerprint", metavar="HEX", help="Refuse any bundle but this one.")
@@ -92,6 +111,7 @@ _expect_fingerprint = click.option("--expect-fingerprint", metavar="HEX", help="
 @click.option("--text", "texts", multiple=True, help="A sentence; may be given again.")
 @click.option("--image", "images", multiple=True, type=PATH, help="An image file; may be given again.")
 @click.option("--npy", type=PATH, help="Write the packed codes, uint8 (n, n_bits / 8), to this file.")
+@provider_options
 @_expect_fingerprint
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def encode(
@@ -99,8 +119,11 @@ def encode(
     texts: tuple[str, ...],
     images: tuple[Path, ...],
     npy: Path | None,
+    providers: tuple[str, ...],
+    threads: int,
     expect_fingerprint: str | None,
     *,
+    allow_fallback: bool,
     as_json: bool,
 ) -> None:
     """Print the codes of sentences and images, in hexadecimal, sentences first."""
@@ -112,7 +135,12 @@ def encode(
 
     if not texts and not images:
         raise InputError("nothing to encode; wanted --text or --image")
-    encoder = Encoder(read_bundle(bundle, expect_fingerprint=expect_fingerprint))
+    encoder = Encoder(
+        read_bundle(bundle, expect_fingerprint=expect_fingerprint),
+        providers=providers,
+        allow_fallback=allow_fallback,
+        threads=threads,
+    )
     codes = np.concatenate([encoder.encode_texts(texts), encoder.encode_images(images)])
     names: list[str | Path] = [*texts, *images]
     if npy is not None:
@@ -140,7 +168,7 @@ def encode(
     type=click.IntRange(1, _MOST_IN_A_BATCH),
     help="Images coded at once.",
 )
-@click.option("--threads", default=0, show_default=True, type=click.IntRange(0, _MOST_THREADS), help="0: one per core.")
+@provider_options
 @_expect_fingerprint
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def index(
@@ -149,9 +177,11 @@ def index(
     texts: Path | None,
     root: Path | None,
     batch_size: int,
+    providers: tuple[str, ...],
     threads: int,
     expect_fingerprint: str | None,
     *,
+    allow_fallback: bool,
     prune: bool,
     as_json: bool,
 ) -> None:
@@ -168,7 +198,12 @@ def index(
             f"got {len(folders)} folders after BUNDLE; wanted IMAGES GALLERY, or GALLERY with --texts FILE"
         )
     gallery = folders[-1]
-    encoder = Encoder(read_bundle(bundle, expect_fingerprint=expect_fingerprint), threads=threads)
+    encoder = Encoder(
+        read_bundle(bundle, expect_fingerprint=expect_fingerprint),
+        providers=providers,
+        allow_fallback=allow_fallback,
+        threads=threads,
+    )
     reports = []
     if len(folders) == 2:
         with _bar("coding images") as on_progress:
@@ -224,8 +259,9 @@ def _report(gallery: Path, reports: list[IngestReport], *, as_json: bool) -> Non
 )
 @click.option("--bundle", type=PATH, help="The bundle; by default DUCH_BUNDLE, else the one the gallery remembers.")
 @click.option("--root", type=PATH, help="Folder of the image files; by default the one the gallery remembers.")
-@_expect_fingerprint
 @click.option("--sheet", type=PATH, help="Draw query and hits into this picture (PNG, JPEG ...).")
+@provider_options
+@_expect_fingerprint
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def search(
     gallery: Path,
@@ -235,9 +271,12 @@ def search(
     modality: Any,
     bundle: Path | None,
     root: Path | None,
-    expect_fingerprint: str | None,
     sheet: Path | None,
+    providers: tuple[str, ...],
+    threads: int,
+    expect_fingerprint: str | None,
     *,
+    allow_fallback: bool,
     as_json: bool,
 ) -> None:
     """Find the tiles of GALLERY nearest to WORDS, or to an image."""
@@ -252,7 +291,9 @@ def search(
     query: Any = words if image is None else image
     with Gallery.open(gallery) as opened:
         made_by = read_bundle(bundle or find_bundle(opened), expect_fingerprint=expect_fingerprint)
-        retriever = Retriever(opened, made_by, root=root)
+        retriever = Retriever(
+            opened, made_by, root=root, providers=providers, allow_fallback=allow_fallback, threads=threads
+        )
         if len(opened) == 0:
             raise InputError(f"{display_path(gallery)} holds no tiles; add some with `duch index`")
         modality = modality or retriever.modality

@@ -11,7 +11,6 @@ Shapes: n inputs, b = n_bits, s = image size, t tokens.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -22,13 +21,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from .bundle import Bundle, read_bundle
 from .codes import PackedCodes
-from .errors import BundleError, ImageError, InputError, ProviderError, TextError, needs_extra, one_line
+from .errors import BundleError, ImageError, InputError, TextError, one_line
 from .preprocess import ImagePreprocessing, ImageSource, Tokenizer, image_to_pixels
+from .providers import full_names
+from .sessions import GraphName, open_session
 
-GraphName = Literal["image", "text"]
 _Output = Literal["codes", "relaxed"]
-
-_INPUTS: dict[GraphName, tuple[str, ...]] = {"image": ("pixels",), "text": ("input_ids", "attention_mask")}
 
 # Bounds the memory of one run; larger batches are no faster on a CPU.
 _BATCH_SIZE = 32
@@ -39,7 +37,8 @@ class Encoder:
 
     Attributes:
         bundle: the bundle that decides every code.
-        requested: execution providers that were asked for.
+        requested: execution providers that were asked for, by their full names.
+        allow_fallback: whether others may take their place.
         threads: threads of the image graph; the text graph takes one, as more do not speed up a single sentence.
     """
 
@@ -47,28 +46,29 @@ class Encoder:
         self,
         bundle: Bundle | str | os.PathLike[str],
         *,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: Sequence[str] = ("cpu",),
+        allow_fallback: bool = False,
         threads: int = 0,
     ) -> None:
         """Take a bundle, or read one from its folder.
 
         Args:
             bundle: a bundle from `read_bundle`, or the path of one.
-            providers: onnxruntime execution providers, the preferred one first.
+            providers: execution providers, the preferred one first: cpu, cuda, tensorrt, openvino, coreml, or
+                onnxruntime's full names.
+            allow_fallback: run on the next provider, and at last on the CPU, where one is not there or does not start;
+                by default that is a ProviderError when the graph is loaded. `providers` shows what was obtained.
             threads: threads of the image graph; 0 is one per core that this process may use.
 
         Raises:
             BundleError: the bundle cannot be used.
-            InputError: no provider, or a negative number of threads.
+            InputError: no provider or an unknown one, or a negative number of threads.
         """
-        if isinstance(providers, str):
-            providers = (providers,)
-        if not providers:
-            raise InputError("no execution provider given; wanted at least one, such as CPUExecutionProvider")
         if threads < 0:
             raise InputError(f"threads is {threads}; wanted 0 (one per core) or more")
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
-        self.requested = tuple(providers)
+        self.requested = full_names(providers)
+        self.allow_fallback = allow_fallback
         self.threads = threads or len(os.sched_getaffinity(0))
         self._sessions: dict[GraphName, Any] = {}
         self._tokenizer: Tokenizer | None = None
@@ -88,6 +88,16 @@ class Encoder:
     def providers(self) -> dict[GraphName, tuple[str, ...]]:
         """Execution providers obtained, for each graph that is loaded by now."""
         return {graph: tuple(session.get_providers()) for graph, session in self._sessions.items()}
+
+    def load(self, graph: GraphName) -> None:
+        """Load a graph now, if it is not loaded: what is wrong with it or its provider is known before work starts.
+
+        Raises:
+            MissingPackageError: onnxruntime is not installed.
+            ProviderError: a provider is not there or did not start.
+            BundleError: the graph cannot be loaded.
+        """
+        self._session(graph)
 
     def encode_images(self, sources: Sequence[ImageSource], batch_size: int = _BATCH_SIZE) -> PackedCodes:
         """Packed codes of images, decoded a batch at a time.
@@ -223,53 +233,11 @@ class Encoder:
     def _session(self, graph: GraphName) -> Any:
         with self._loading:
             if graph not in self._sessions:
-                self._sessions[graph] = self._load(graph)
+                self._sessions[graph] = open_session(
+                    self.bundle.path / f"{graph}.onnx",
+                    graph,
+                    providers=self.requested,
+                    allow_fallback=self.allow_fallback,
+                    threads=self.threads if graph == "image" else 1,
+                )
             return self._sessions[graph]
-
-    def _load(self, graph: GraphName) -> Any:
-        with needs_extra("cpu", "coding images and sentences"):
-            import onnxruntime
-        available = onnxruntime.get_available_providers()
-        if missing := [provider for provider in self.requested if provider not in available]:
-            raise ProviderError(
-                f"execution provider {missing[0]} is not available; this onnxruntime has {', '.join(available)}"
-                + _both_installed()
-            )
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors; its warnings about graphs are not the user's business
-        options.intra_op_num_threads = self.threads if graph == "image" else 1
-        options.inter_op_num_threads = 1
-        # Spinning threads burn a core between two queries: 127 % -> 49 % of CPU at one query every 20 ms.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        file = self.bundle.path / f"{graph}.onnx"
-        try:
-            session = onnxruntime.InferenceSession(str(file), options, providers=list(self.requested))
-        except Exception as error:
-            raise BundleError(f"{file} cannot be loaded: {one_line(error)[:300]}{_both_installed()}") from error
-        # onnxruntime falls back to the CPU without an error when a provider's own libraries are missing.
-        obtained = session.get_providers()
-        if lost := [provider for provider in self.requested if provider not in obtained]:
-            raise ProviderError(
-                f"execution provider {lost[0]} did not start, onnxruntime fell back to {', '.join(obtained)}; "
-                f"check its drivers and libraries" + _both_installed()
-            )
-        inputs, outputs = ([node.name for node in nodes] for nodes in (session.get_inputs(), session.get_outputs()))
-        if sorted(inputs) != sorted(_INPUTS[graph]) or not {"codes", "relaxed"} <= set(outputs):
-            raise BundleError(
-                f"{file} has inputs {', '.join(inputs)} and outputs {', '.join(outputs)}; "
-                f"wanted {', '.join(_INPUTS[graph])} and codes, relaxed"
-            )
-        return session
-
-
-def _both_installed() -> str:
-    """A warning when the two packages of onnxruntime have overwritten one another, else nothing."""
-    for package in ("onnxruntime", "onnxruntime-gpu"):
-        try:
-            importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            return ""
-    return (
-        "; both onnxruntime and onnxruntime-gpu are installed and overwrite each other, "
-        "so uninstall both, then install one"
-    )

@@ -102,6 +102,7 @@ def index_images(
         raise InputError(
             f"{name} holds no images and {found.ignored} other files; wanted {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
+    encoder.load("image")  # what is wrong with it shall leave no empty gallery behind
     with _writer(encoder, gallery_folder) as writer:
         base = _root(writer, folder, wanted_root)
         prefix = folder.relative_to(base)
@@ -162,6 +163,7 @@ def index_texts(
     if not lines:
         why = ": " + " ".join(skipped[0]) if skipped else ""
         raise InputError(f"{display_path(jsonl_file)} holds no usable sentence{why}")
+    encoder.load("text")  # what is wrong with it shall leave no empty gallery behind
     with _writer(encoder, gallery_folder) as writer:
         progress = _Counter(len(lines), on_progress)
         pending = iter(lines)

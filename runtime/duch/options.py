@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from .errors import InputError
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_MOST_THREADS = 1024  # more would be a slip of the keyboard
 
 
 class PathType(click.Path):
@@ -30,3 +35,33 @@ class PathType(click.Path):
 
 
 PATH = PathType()
+
+
+def provider_options(command: _Command) -> _Command:
+    """Add --provider, --allow-fallback and --threads: `providers`, `allow_fallback` and `threads` of an `Encoder`."""
+    for option in (
+        click.option(
+            "--threads",
+            default=0,
+            show_default=True,
+            type=click.IntRange(0, _MOST_THREADS),
+            help="Threads of the image graph; 0: one per core.",
+        ),
+        click.option(
+            "--allow-fallback",
+            is_flag=True,
+            help="Where a provider is not there, run on the next one, and at last on the CPU.",
+        ),
+        click.option(
+            "--provider",
+            "providers",
+            multiple=True,
+            default=("cpu",),
+            show_default=True,
+            metavar="NAME",
+            help="What the graphs run on: cpu, cuda, tensorrt, openvino, coreml, or a full name of onnxruntime's. "
+            "May be given again, the preferred one first.",
+        ),
+    ):
+        command = option(command)
+    return command

@@ -39,7 +39,8 @@ class Retriever:
         bundle: Bundle | str | os.PathLike[str] | None = None,
         *,
         root: str | os.PathLike[str] | None = None,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: Sequence[str] = ("cpu",),
+        allow_fallback: bool = False,
         threads: int = 0,
     ) -> None:
         """Open a gallery, and find its bundle.
@@ -50,6 +51,7 @@ class Retriever:
                 remembers.
             root: folder of the image files, if not the one that the gallery remembers.
             providers: see `Encoder`.
+            allow_fallback: see `Encoder`.
             threads: see `Encoder`.
 
         Raises:
@@ -60,7 +62,7 @@ class Retriever:
         self.gallery = gallery if isinstance(gallery, Gallery) else Gallery.open(gallery)
         try:
             chosen = bundle if bundle is not None else find_bundle(self.gallery)
-            self.encoder = Encoder(chosen, providers=providers, threads=threads)
+            self.encoder = Encoder(chosen, providers=providers, allow_fallback=allow_fallback, threads=threads)
             self.gallery.check_bundle(fingerprint=self.encoder.bundle.fingerprint, n_bits=self.encoder.n_bits)
         except BaseException:
             if self.gallery is not gallery:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from PIL import Image
 from duch.bundle import Bundle, read_bundle
 from duch.codes import binarize, pack_codes
 from duch.encoder import Encoder
-from duch.errors import BundleError, ImageError, InputError, MissingPackageError, ProviderError, TextError
+from duch.errors import BundleError, ImageError, InputError, MissingPackageError, TextError
 
 TINY = Path(__file__).parents[1] / "tiny_bundle"
 CPU = "CPUExecutionProvider"
@@ -127,18 +126,6 @@ def test_threads_and_spinning_reach_the_session() -> None:
         assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
-def test_provider_that_is_not_there_is_an_error_with_both_lists() -> None:
-    encoder = Encoder(TINY, providers=["TensorrtExecutionProvider", CPU])
-    with pytest.raises(ProviderError, match=f"TensorrtExecutionProvider is not available.*{CPU}"):
-        encoder.encode_texts(["a river"])
-
-
-def test_both_onnxruntimes_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.31.1")
-    with pytest.raises(ProviderError, match="both onnxruntime and onnxruntime-gpu are installed"):
-        Encoder(TINY, providers=["CUDAExecutionProvider"]).encode_texts(["a river"])
-
-
 def test_missing_onnxruntime_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     encoder = Encoder(TINY)  # a search-only node may look at a bundle without it
@@ -149,8 +136,6 @@ def test_missing_onnxruntime_names_the_extra(monkeypatch: pytest.MonkeyPatch) ->
 def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(InputError, match="threads is -1"):
         Encoder(TINY, threads=-1)
-    with pytest.raises(InputError, match="no execution provider"):
-        Encoder(TINY, providers=[])
     with pytest.raises(InputError, match="batch size is 0"):
         Encoder(TINY).encode_images(["a.png"], batch_size=0)
 

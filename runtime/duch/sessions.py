@@ -1,0 +1,86 @@
+"""One onnxruntime session for one graph of a bundle: its threads, its providers, and what it must look like."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import BundleError, ProviderError, needs_extra, one_line
+from .preprocess import display_path
+from .providers import CPU, ProviderFallbackWarning, choose, not_started, several_installed
+
+GraphName = Literal["image", "text"]
+
+_INPUTS: dict[GraphName, tuple[str, ...]] = {"image": ("pixels",), "text": ("input_ids", "attention_mask")}
+_OUTPUTS = ("codes", "relaxed")
+
+
+def open_session(file: Path, graph: GraphName, *, providers: Sequence[str], allow_fallback: bool, threads: int) -> Any:
+    """Load a graph into an `onnxruntime.InferenceSession`.
+
+    Args:
+        file: the graph.
+        graph: which one it is.
+        providers: full names, the preferred one first.
+        allow_fallback: where a provider is not there or does not start, go on with the next and at last the CPU, and
+            warn with `ProviderFallbackWarning`.
+        threads: threads of one run.
+
+    Raises:
+        MissingPackageError: onnxruntime is not installed.
+        ProviderError: a provider is not there or did not start.
+        BundleError: the graph cannot be loaded, or has other inputs or outputs.
+    """
+    with needs_extra("cpu", "coding images and sentences"):
+        import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; its warnings about graphs are not the user's business
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning threads burn a core between two queries: 127 % -> 49 % of CPU at one query every 20 ms.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
+    def start(chosen: Sequence[str]) -> Any:
+        # Its own fallback would print to stdout, and change providers in the middle of a run.
+        return onnxruntime.InferenceSession(str(file), options, providers=list(chosen), enable_fallback=0)
+
+    chosen = choose(providers, onnxruntime.get_available_providers(), allow_fallback=allow_fallback)
+    try:
+        session = _start_first(start, chosen, allow_fallback=allow_fallback)
+    except ProviderError:
+        raise
+    except Exception as error:  # onnxruntime's errors share no base class but Exception
+        advice = several_installed()
+        raise BundleError(
+            f"{display_path(file)} cannot be loaded: {one_line(error)[:300]}{advice and '; ' + advice}"
+        ) from error
+    # A provider whose own libraries are missing is left out without an error.
+    obtained = session.get_providers()
+    if lost := [name for name in providers if name not in obtained]:
+        found = f"onnxruntime fell back to {', '.join(obtained)}"
+        if not allow_fallback:
+            raise ProviderError(not_started(lost[0], found))
+        warnings.warn(f"execution provider {lost[0]} is not there; {found}", ProviderFallbackWarning, stacklevel=2)
+    inputs, outputs = ([node.name for node in nodes] for nodes in (session.get_inputs(), session.get_outputs()))
+    if sorted(inputs) != sorted(_INPUTS[graph]) or not set(_OUTPUTS) <= set(outputs):
+        raise BundleError(
+            f"{display_path(file)} has inputs {', '.join(inputs)} and outputs {', '.join(outputs)}; "
+            f"wanted {', '.join(_INPUTS[graph])} and {', '.join(_OUTPUTS)}"
+        )
+    return session
+
+
+def _start_first(start: Any, chosen: list[str], *, allow_fallback: bool) -> Any:
+    """A session on the chosen providers; with `allow_fallback`, on the first of them that starts and all after it."""
+    while True:
+        try:
+            return start(chosen)
+        except Exception as error:
+            if chosen == [CPU]:
+                raise
+            if not allow_fallback:
+                start([CPU])  # raises where the graph is at fault and not the provider
+                raise ProviderError(not_started(chosen[0], one_line(error)[:300])) from error
+            chosen = chosen[1:] or [CPU]
