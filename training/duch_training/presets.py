@@ -6,13 +6,13 @@ options of the command line (`batch_size` -> `--batch-size`).
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from duch.errors import ConfigError
 
 from .config import FEATURES, TrainConfig, from_mapping
+from .settings import read_toml
 
 # Heads on frozen features: many cheap steps.
 _FROZEN: dict[str, Any] = {
@@ -125,10 +125,5 @@ def load_config(
             raise ConfigError(f"{kind} is {name!r}; wanted one of {', '.join(known)}")
     values = PRESETS[preset] | METHODS[method]
     if toml is not None:
-        try:
-            values |= tomllib.loads(toml.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"config {toml} cannot be read: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"config {toml} is no TOML: {error}") from error
+        values |= read_toml(toml)
     return from_mapping(values | changes)
