@@ -73,7 +73,7 @@ def cpu_facts(root: Path = ROOT) -> CpuFacts:
     cpus = root / "sys/devices/system/cpu"
     info = _cpuinfo(root)
     has = {flag for name in ("flags", "Features") for line in info.get(name, []) for flag in line.split()}
-    governors = sorted({text for text in map(_text, cpus.glob("cpu[0-9]*/cpufreq/scaling_governor")) if text})
+    governors = sorted({text for text in map(read_text, cpus.glob("cpu[0-9]*/cpufreq/scaling_governor")) if text})
     quota = _quota(root)
     allowed = len(os.sched_getaffinity(0))
     return CpuFacts(
@@ -92,7 +92,7 @@ def cpu_facts(root: Path = ROOT) -> CpuFacts:
 def throttle_count(root: Path = ROOT) -> int | None:
     """How often heat has slowed the cores down since the start of the machine, over all cores; x86 alone counts it."""
     files = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
-    counts = [count for count in map(_integer, files) if count is not None]
+    counts = [count for count in map(read_integer, files) if count is not None]
     return sum(counts) if counts else None
 
 
@@ -128,7 +128,7 @@ def peak_rss_mb(root: Path = ROOT) -> float:
 def _cpuinfo(root: Path) -> dict[str, list[str]]:
     """Field of /proc/cpuinfo -> its values that differ, in their order."""
     fields: dict[str, list[str]] = {}
-    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
+    for line in (read_text(root / "proc/cpuinfo") or "").splitlines():
         name, colon, value = line.partition(":")
         values = fields.setdefault(name.strip(), [])
         if colon and value.strip() and value.strip() not in values:
@@ -139,7 +139,7 @@ def _cpuinfo(root: Path) -> dict[str, list[str]]:
 def _model(root: Path, info: dict[str, list[str]]) -> str | None:
     if names := info.get("model name"):
         return ", ".join(names)
-    board = (_text(root / "proc/device-tree/model") or "").strip("\0") or next(iter(info.get("Model", [])), None)
+    board = (read_text(root / "proc/device-tree/model") or "").strip("\0") or next(iter(info.get("Model", [])), None)
     makers = "/".join(info.get("CPU implementer", []))
     parts = "/".join(info.get("CPU part", []))  # two, where fast cores and small ones share a chip
     cores = f"CPU implementer {makers} part {parts}" if parts else None
@@ -149,7 +149,7 @@ def _model(root: Path, info: dict[str, list[str]]) -> str | None:
 def _quota(root: Path) -> float | None:
     """The tightest limit on processor time of this process's control group and of those above it, in cores."""
     limits = []
-    for line in (_text(root / "proc/self/cgroup") or "").splitlines():
+    for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if not controllers:
             mount, read = root / "sys/fs/cgroup", _quota_v2
@@ -164,17 +164,17 @@ def _quota(root: Path) -> float | None:
 
 
 def _quota_v2(group: Path) -> float | None:
-    quota, period = (*(_text(group / "cpu.max") or "").split(), "", "")[:2]
+    quota, period = (*(read_text(group / "cpu.max") or "").split(), "", "")[:2]
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
 
 
 def _quota_v1(group: Path) -> float | None:
-    quota, period = _integer(group / "cpu.cfs_quota_us"), _integer(group / "cpu.cfs_period_us")
+    quota, period = read_integer(group / "cpu.cfs_quota_us"), read_integer(group / "cpu.cfs_period_us")
     return quota / period if quota and period and quota > 0 else None  # -1: no limit
 
 
 def _clock(cpus: Path, file: str) -> float | None:
-    kilohertz = [value for value in map(_integer, cpus.glob(f"cpu[0-9]*/cpufreq/{file}")) if value]
+    kilohertz = [value for value in map(read_integer, cpus.glob(f"cpu[0-9]*/cpufreq/{file}")) if value]
     return max(kilohertz) / 1e3 if kilohertz else None
 
 
@@ -186,7 +186,7 @@ def _fastest(megahertz: list[str]) -> float | None:
 
 
 def _kilobytes(file: Path, field: str) -> float | None:
-    for line in (_text(file) or "").splitlines():
+    for line in (read_text(file) or "").splitlines():
         name, _, value = line.partition(":")
         number = value.removesuffix("kB").strip()
         if name == field and number.isdigit():
@@ -201,14 +201,16 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _integer(file: Path) -> int | None:
+def read_integer(file: Path) -> int | None:
+    """The one number in a small file of /proc or /sys; None if it cannot be had."""
     try:
-        return int(_text(file) or "")
+        return int(read_text(file) or "")
     except ValueError:
         return None
 
 
-def _text(file: Path) -> str | None:
+def read_text(file: Path) -> str | None:
+    """Content of a small file of /proc or /sys, stripped; None if it cannot be read."""
     try:
         return file.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
