@@ -146,6 +146,17 @@ class Encoder:
         outputs = [self._run("text", "codes", feed) for feed in self._text_batches(texts, truncate)]
         return np.concatenate(outputs) if outputs else self._no_codes()
 
+    def encode_tokens(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> PackedCodes:
+        """Packed codes of token ids, as `Tokenizer` makes them.
+
+        Shape: (n, t), (n, t) int64 -> (n, b / 8) uint8.
+
+        Raises:
+            BundleError: the graph fails.
+        """
+        outputs = [self._run("text", "codes", feed) for feed in self._token_batches(input_ids, attention_mask)]
+        return np.concatenate(outputs) if outputs else self._no_codes()
+
     def relaxed_pixels(self, pixels: ArrayLike) -> NDArray[np.float32]:
         """Relaxed codes of pixels; the sign of each value is its bit.
 
@@ -195,13 +206,17 @@ class Encoder:
         for position, text in enumerate(texts):
             if not isinstance(text, str):
                 raise TextError(f"sentence {position + 1} is {type(text).__name__}; wanted a string")
+        return self._token_batches(*self._tokens()(texts, truncate=truncate))
+
+    def _token_batches(
+        self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
+    ) -> Iterator[dict[str, NDArray[Any]]]:
         # Dynamic int8 takes the scale of a whole batch from its largest activation, so a sentence's bits would depend
         # on its companions: a gallery coded in batches and a query coded alone would disagree (measured: 21 % of
         # MiniLM's codes the same). Such a graph gets one sentence at a time.
         step = _BATCH_SIZE if self.bundle.manifest.text_graph.batch_invariant else 1
-        input_ids, attention_mask = self._tokens()(texts, truncate=truncate)  # (n, t), (n, t)
         lengths = attention_mask.sum(axis=1)  # (n,)
-        for start in range(0, len(texts), step):
+        for start in range(0, len(input_ids), step):
             batch = slice(start, start + step)
             longest = lengths[batch].max()
             yield {

@@ -38,6 +38,7 @@ def test_golden_inputs_give_golden_codes(encoder: Encoder) -> None:
     golden = encoder.bundle.golden()
     assert np.array_equal(encoder.encode_pixels(golden.pixels), golden.image_codes)
     assert np.array_equal(encoder.encode_texts(golden.captions), golden.text_codes)
+    assert np.array_equal(encoder.encode_tokens(golden.input_ids, golden.attention_mask), golden.text_codes)
     np.testing.assert_allclose(encoder.relaxed_pixels(golden.pixels), golden.image_relaxed, atol=1e-5)
     np.testing.assert_allclose(encoder.relaxed_texts(golden.captions), golden.text_relaxed, atol=1e-5)
 
