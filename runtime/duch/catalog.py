@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from .display import display_path
 from .errors import GalleryCorruptError, GalleryError, GalleryLockedError, GalleryMismatchError
-from .preprocess import display_path
 from .tile import COLUMNS, Modality, StoredTile, Value, from_values, row_crc, to_values
 
 FORMAT_VERSION = 1

@@ -13,15 +13,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .display import display_path, printable
 from .errors import ConfigError, DuchError, InputError, one_line
 from .options import PATH, provider_options
-from .preprocess import display_path, printable
 from .providers import ProviderFallbackWarning
 
 if TYPE_CHECKING:
@@ -45,12 +44,17 @@ class _Commands(click.Group):
     """The edge's commands, and those of other packages, which are imported only when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        from importlib.metadata import entry_points
+
         return [*super().list_commands(ctx), *sorted(point.name for point in entry_points(group="duch.commands"))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
+        # Imported late: it takes as long as all of numpy's C code, and the edge's own commands do without it.
+        from importlib.metadata import entry_points
+
         for point in entry_points(group="duch.commands", name=cmd_name):
             command: click.Command = point.load()
             return command
@@ -75,7 +79,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("duch"), prog_name="duch")
+@click.version_option(package_name="duch", prog_name="duch")
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Find satellite image tiles by a sentence or by another tile.

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from .codes import PackedCodes
+from .display import display_path
 from .errors import GalleryCorruptError, GalleryError
-from .preprocess import display_path
 
 MAGIC = b"DUCHCODE"
 FORMAT_VERSION = 1

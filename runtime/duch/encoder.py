@@ -249,7 +249,7 @@ class Encoder:
         with self._loading:
             if graph not in self._sessions:
                 self._sessions[graph] = open_session(
-                    self.bundle.path / f"{graph}.onnx",
+                    self.bundle.file(f"{graph}.onnx"),
                     graph,
                     providers=self.requested,
                     allow_fallback=self.allow_fallback,

@@ -24,12 +24,12 @@ import numpy as np
 from . import codes_file
 from .catalog import Catalog, catalog_of, is_gallery
 from .codes import PackedCodes
+from .display import display_path
 from .errors import GalleryError, InputError
 from .gallery_writer import GalleryWriter
 from .hamming import Mask
 from .ids import place_to_path
 from .index import HammingIndex
-from .preprocess import display_path
 from .tile import MODALITIES, Hit, Modality, StoredTile, Tile
 
 __all__ = ["Gallery", "GalleryWriter", "Hit", "Tile"]
@@ -175,7 +175,7 @@ class Gallery:
             GalleryCorruptError: the catalog row of a hit differs from its checksum.
         """
         distances, rows = self._index.search(codes, k, allow=self._mask(modality))
-        tiles = self._tiles(np.unique(rows).tolist())
+        tiles = self._tiles(sorted(set(rows.ravel().tolist())))
         return [
             [
                 Hit.of(tiles[row], rank=rank, distance=distance)

@@ -25,10 +25,10 @@ from . import codes_file
 from .catalog import FILE_NAME as CATALOG
 from .catalog import Catalog, Meta, catalog_of, is_gallery
 from .codes import PackedCodes, check_codes, check_n_bits
+from .display import display_path
 from .durable import fsync_folder
 from .errors import CodesError, GalleryError, GalleryLockedError, InputError
 from .ids import path_to_id, place_to_path
-from .preprocess import display_path
 from .tile import Modality, StoredTile, Tile
 
 LOCK = "writer.lock"

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .codes import PackedCodes
+from .display import display_path
 from .errors import ImageError, InputError, TextError
 from .gallery_writer import GalleryWriter
 from .ids import id_to_path, path_to_id
-from .preprocess import display_path, image_to_pixels
+from .preprocess import image_to_pixels
 from .sources import IMAGE_SUFFIXES, ImageFile, Sentence, find_images, read_sentences
 from .tile import Tile, attributes_to_json
 

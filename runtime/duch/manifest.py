@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .codes import check_n_bits
+from .display import display_path
 from .errors import BundleCorruptError, BundleError, BundleVersionError, CodesError, InputError, one_line
-from .preprocess import ImagePreprocessing, TextPreprocessing, display_path
+from .preprocess import ImagePreprocessing, TextPreprocessing
 
 FORMAT = "duch-bundle"
 FORMAT_VERSION = 1

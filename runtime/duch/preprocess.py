@@ -13,16 +13,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-from tokenizers import Tokenizer as _Tokenizer
 
+from .display import display_path as display_path
+from .display import printable as printable
 from .errors import ImageError, TextError, one_line
 
-ImageSource = str | os.PathLike[str] | Image.Image | NDArray[Any]
+if TYPE_CHECKING:
+    from PIL import Image
+
+# Pillow is imported by the first image and tokenizers by the first sentence: a query needs one of them.
+ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
 
 # Above this an image is refused before it is decoded. Pillow's own default, which it only warns about.
 MAX_PIXELS = 89_478_485
@@ -68,6 +72,8 @@ def load_image(source: ImageSource) -> Image.Image:
     Raises:
         ImageError: missing, empty, broken or truncated file; over `MAX_PIXELS`; more than 8 bits a channel.
     """
+    from PIL import Image, UnidentifiedImageError
+
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
             raise ImageError(f"array is {source.dtype} {source.shape}; wanted uint8 (height, width, 3)")
@@ -134,6 +140,8 @@ def image_to_pixels(source: ImageSource, preprocessing: ImagePreprocessing) -> N
     Raises:
         ImageError: see `load_image`.
     """
+    from PIL import Image
+
     image = load_image(source)
     size = preprocessing.size
     width, height = image.size
@@ -152,8 +160,10 @@ class Tokenizer:
     """
 
     def __init__(self, tokenizer_json: str, preprocessing: TextPreprocessing) -> None:
+        from tokenizers import Tokenizer as AnyTokenizer
+
         try:
-            self._tokenizer = _Tokenizer.from_str(tokenizer_json)
+            self._tokenizer = AnyTokenizer.from_str(tokenizer_json)
         except Exception as error:  # the library raises plain Exception
             raise TextError(f"tokenizer.json cannot be read: {one_line(error)}") from error
         self._tokenizer.no_padding()
@@ -216,13 +226,3 @@ def _check_utf8(text: str, name: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError:  # Python keeps foreign bytes of a command line as lone surrogates
         raise TextError(f"{name} holds bytes that are no UTF-8; wanted text") from None
-
-
-def printable(text: str) -> str:
-    """Text that is safe to print on one line, whatever a file name or a sentence holds."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def display_path(path: str | os.PathLike[str]) -> str:
-    """A path that is safe to print on one line, whatever bytes its name holds."""
-    return printable(os.fsencode(path).decode("utf-8", "backslashreplace"))

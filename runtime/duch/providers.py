@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
 
 from .errors import InputError, ProviderError
@@ -88,6 +87,8 @@ def not_started(name: str, reason: str) -> str:
 
 def several_installed() -> str:
     """What to do about packages of onnxruntime that have overwritten one another; empty if there is one at most."""
+    import importlib.metadata  # slow, and only an error needs it
+
     found = []
     for package in PACKAGES:
         try:

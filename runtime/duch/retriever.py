@@ -14,11 +14,12 @@ from types import TracebackType
 
 from .bundle import Bundle
 from .codes import PackedCodes
+from .display import display_path
 from .encoder import Encoder
 from .errors import BundleError
 from .gallery import Gallery
 from .ids import id_to_path
-from .preprocess import ImageSource, display_path
+from .preprocess import ImageSource
 from .tile import Hit, Modality
 
 BUNDLE_VARIABLE = "DUCH_BUNDLE"

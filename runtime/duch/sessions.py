@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from .display import display_path
 from .errors import BundleError, ProviderError, needs_extra, one_line
-from .preprocess import display_path
 from .providers import CPU, ProviderFallbackWarning, choose, not_started, several_installed
 
 GraphName = Literal["image", "text"]

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from .display import display_path, printable
 from .errors import ConfigError, ImageError
-from .preprocess import ImageSource, display_path, load_image, printable
+from .preprocess import ImageSource, load_image
 from .tile import Hit
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from .catalog import is_gallery
+from .display import display_path
 from .errors import InputError
-from .preprocess import display_path
 from .tile import Tile
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif"})

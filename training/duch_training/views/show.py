@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from duch.display import printable
 from duch.durable import replacing
-from duch.preprocess import ImagePreprocessing, image_to_pixels, printable
+from duch.preprocess import ImagePreprocessing, image_to_pixels
 from duch_training.data import CaptionedImage, read_dataset
 
 from .captions import CaptionViews

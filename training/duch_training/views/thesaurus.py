@@ -22,8 +22,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from duch.display import display_path
 from duch.errors import ConfigError, one_line
-from duch.preprocess import display_path
 
 _SECTIONS = ("nouns", "verbs")
 _BUILT_IN = "thesaurus.toml"
