@@ -1,0 +1,218 @@
+"""What `duch bench` times: a list of cases, each a function that does its work and returns its times.
+
+Shapes: n batch, t tokens.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .bundle import Bundle
+from .cold_start import cold_starts
+from .encoder import Encoder
+from .energy import Meter
+from .errors import TextError
+from .preprocess import Tokenizer
+from .retriever import Retriever
+
+CaseGraph = Literal["image", "text", "search"]
+Stage = Literal["cold", "graph", "whole", "scan"]
+
+_QUERY_TOKENS = 16  # a sentence of ten words or so
+_K = 10
+_WARM_UP_RUNS, _FEWEST_RUNS, _MOST_COLD_RUNS = 3, 5, 5
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that was timed; the docstring of `duch.bench` says what each member is."""
+
+    graph: CaseGraph
+    stage: Stage
+    batch: int
+    size: int
+    runs: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    mean_ms: float
+    per_second: float
+    joules: float | None = None
+    peak_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How long a case runs: `repeats` times if that is given, else `seconds`, but `_FEWEST_RUNS` times at least."""
+
+    seconds: float
+    repeats: int | None = None
+
+    def repeat(self, run: Callable[[], object]) -> list[float]:
+        """Seconds of each run."""
+        spent: list[float] = []
+        end = time.perf_counter() + self.seconds
+        while len(spent) < (self.repeats or _FEWEST_RUNS) or (self.repeats is None and time.perf_counter() < end):
+            start = time.perf_counter()
+            run()
+            spent.append(time.perf_counter() - start)
+        return spent
+
+
+@dataclass(frozen=True)
+class Query:
+    """What an operator would type, and an image file.
+
+    Attributes:
+        sentence: of `_QUERY_TOKENS` tokens, or nearly so.
+        input_ids: its tokens, (1, t) int64.
+        attention_mask: all ones, (1, t) int64.
+        jpeg: bytes of an image file.
+        pixels: of an image, (1, s, s, 3) uint8.
+    """
+
+    sentence: str
+    input_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]
+    jpeg: bytes
+    pixels: NDArray[np.uint8]
+
+
+def typical_query(bundle: Bundle) -> Query:
+    """A query made of the golden inputs: words of the first caption, over and over, until there are enough tokens."""
+    golden = bundle.golden()
+    tokenize = Tokenizer(bundle.tokenizer_json(), bundle.text)
+    words = itertools.cycle(golden.captions[0].split())
+    sentence = next(words)
+    tokens = tokenize([sentence])  # (1, t), (1, t)
+    for word in words:
+        try:
+            longer = tokenize([f"{sentence} {word}"])
+        except TextError:  # more than the model reads
+            break
+        if longer[0].shape[1] > _QUERY_TOKENS:
+            break
+        sentence, tokens = f"{sentence} {word}", longer
+    return Query(sentence, *tokens, golden.jpeg, golden.pixels[1:])
+
+
+def cold_cases(encoder: Encoder, query: Query, retriever: Retriever | None, limit: Limit) -> list[Callable[[], Case]]:
+    """Fresh processes: `duch encode` of a sentence and of an image, and `duch search` where there is a gallery."""
+    bundle = os.fspath(encoder.bundle.path.absolute())
+    options = [f"--threads={encoder.threads}", *(f"--provider={name}" for name in encoder.requested)]
+    options += ["--allow-fallback"] if encoder.allow_fallback else []
+    runs = min(_MOST_COLD_RUNS, limit.repeats or _MOST_COLD_RUNS)
+
+    def start(graph: CaseGraph, size: int, arguments: Sequence[str]) -> Case:
+        starts = cold_starts([*arguments, *options], runs=runs)
+        return _case(graph, "cold", 1, size, starts.seconds, peak_mb=starts.peak_mb)
+
+    def start_with_image() -> Case:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "golden.jpg"
+            file.write_bytes(query.jpeg)
+            return start("image", encoder.image.size, ["encode", bundle, "--image", os.fspath(file)])
+
+    cases: list[Callable[[], Case]] = [
+        partial(start, "text", query.input_ids.shape[1], ["encode", bundle, "--text", query.sentence]),
+        start_with_image,
+    ]
+    if retriever is not None:
+        gallery = os.fspath(retriever.gallery.folder.absolute())
+        search = ["search", gallery, query.sentence, "--bundle", bundle, "-k", str(_K)]
+        cases.append(partial(start, "search", retriever.gallery.count(retriever.modality), search))
+    return cases
+
+
+def warm_cases(
+    encoder: Encoder, query: Query, batches: Sequence[int], limit: Limit, meter: Meter | None
+) -> list[Callable[[], Case]]:
+    """Both graphs in this process, alone and with what comes before them, at each batch size."""
+    cases: list[Callable[[], Case]] = []
+    for batch in batches:
+        ids, mask = (np.repeat(one, batch, axis=0) for one in (query.input_ids, query.attention_mask))  # (n, t)
+        pixels = np.repeat(query.pixels, batch, axis=0)  # (n, s, s, 3)
+        sentences = [query.sentence] * batch
+        tokens, side = ids.shape[1], encoder.image.size
+        runs: list[tuple[CaseGraph, Stage, int, Callable[[], object]]] = [
+            ("text", "graph", tokens, partial(encoder.encode_tokens, ids, mask)),
+            ("text", "whole", tokens, partial(encoder.encode_texts, sentences)),
+            ("image", "graph", side, partial(encoder.encode_pixels, pixels)),
+            ("image", "whole", side, partial(_encode_files, encoder, query.jpeg, batch)),
+        ]
+        cases += [partial(_warm, graph, stage, batch, size, run, limit, meter) for graph, stage, size, run in runs]
+    return cases
+
+
+def search_cases(retriever: Retriever, query: Query, limit: Limit, meter: Meter | None) -> list[Callable[[], Case]]:
+    """A sentence to hits, and a code to hits."""
+    modality = retriever.modality
+    tiles = retriever.gallery.count(modality)
+
+    def whole() -> object:
+        return retriever.search_text(query.sentence, _K, modality=modality)
+
+    def scan_case() -> Case:
+        codes = retriever.encoder.encode_texts([query.sentence])
+        scan = partial(retriever.search_codes, codes, _K, modality=modality)
+        return _warm("search", "scan", 1, tiles, scan, limit, meter)
+
+    return [partial(_warm, "search", "whole", 1, tiles, whole, limit, meter), scan_case]
+
+
+def _encode_files(encoder: Encoder, jpeg: bytes, count: int) -> object:
+    # Opened anew in each run: Pillow keeps what it has decoded.
+    return encoder.encode_images([Image.open(io.BytesIO(jpeg)) for _ in range(count)])
+
+
+def _warm(
+    graph: CaseGraph,
+    stage: Stage,
+    batch: int,
+    size: int,
+    run: Callable[[], object],
+    limit: Limit,
+    meter: Meter | None,
+) -> Case:
+    for _ in range(_WARM_UP_RUNS):
+        run()
+    seconds = limit.repeat(run)
+    joules = None
+    if meter is not None:  # in runs of their own, which sampling a sensor may slow down
+        meter.start()
+        try:
+            counted = len(limit.repeat(run))
+        finally:
+            used = meter.stop()
+        joules = used / (counted * batch) if used is not None else None
+    return _case(graph, stage, batch, size, seconds, joules=joules)
+
+
+def _case(
+    graph: CaseGraph,
+    stage: Stage,
+    batch: int,
+    size: int,
+    seconds: Sequence[float],
+    *,
+    joules: float | None = None,
+    peak_mb: float | None = None,
+) -> Case:
+    ms = 1e3 * np.asarray(seconds)
+    p50, p95, p99 = (round(float(value), 4) for value in np.percentile(ms, (50, 95, 99)))
+    mean = round(float(ms.mean()), 4)
+    per_second = round(1e3 * batch / float(ms.mean()), 3)
+    return Case(graph, stage, batch, size, len(ms), p50, p95, p99, mean, per_second, joules, peak_mb)
