@@ -36,6 +36,8 @@ class PathType(click.Path):
 
 PATH = PathType()
 
+expect_fingerprint_option = click.option("--expect-fingerprint", metavar="HEX", help="Refuse any bundle but this one.")
+
 
 def provider_options(command: _Command) -> _Command:
     """Add --provider, --allow-fallback and --threads: `providers`, `allow_fallback` and `threads` of an `Encoder`."""

@@ -16,6 +16,7 @@ import pytest
 
 import duch.bundle
 from duch.bundle import Bundle, read_bundle, write_bundle
+from duch.encoder import Encoder
 from duch.errors import BundleCorruptError, BundleError, BundleVersionError, DuchError, InputError
 from duch.manifest import HASHED_FILES, MANIFEST
 
@@ -133,6 +134,31 @@ def test_any_flipped_byte_of_the_manifest_is_found(folder: Path) -> None:
         (folder / MANIFEST).write_bytes(data)
         with pytest.raises(BundleError, match=MANIFEST):
             read_bundle(folder)
+
+
+@pytest.mark.parametrize("name", HASHED_FILES)
+@pytest.mark.parametrize("damage", ["flipped", "missing"])
+def test_unchecked_file_is_checked_when_it_is_first_used(folder: Path, name: str, damage: str) -> None:
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).unlink()
+    if damage == "flipped":
+        (folder / name).write_bytes(data)
+    bundle = read_bundle(folder, check_all=False)
+    uses: dict[str, Callable[[], object]] = {"tokenizer.json": bundle.tokenizer_json, "golden.npz": bundle.golden}
+    use = uses.get(name, lambda: Encoder(bundle).load("image" if name == "image.onnx" else "text"))
+    for _ in range(2):
+        with pytest.raises(BundleCorruptError, match=name):
+            use()
+    for other in set(HASHED_FILES) - {name}:
+        assert bundle.file(other).is_file()
+    assert bundle.unchecked == {name}
+
+
+def test_file_is_read_once_to_check_it(folder: Path) -> None:
+    bundle = read_bundle(folder)
+    (folder / "text.onnx").unlink()
+    assert bundle.file("text.onnx") == folder / "text.onnx"
 
 
 @pytest.mark.parametrize("name", HASHED_FILES)

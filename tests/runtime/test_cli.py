@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from duch.bundle import read_bundle
+from duch.bundle import Gate, read_bundle, write_bundle
 from duch.cli import main
 from duch.encoder import Encoder
 from duch.gallery import Gallery
@@ -302,20 +302,66 @@ def _flip(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["image.onnx", "text.onnx", "tokenizer.json", "golden.npz", "manifest.json"])
-def test_a_flipped_bit_in_a_bundle_is_found_before_anything_is_coded(
-    images: Path, gallery: Path, tmp_path: Path, name: str
-) -> None:
+def test_a_flipped_bit_in_a_bundle_is_found_before_anything_is_indexed(images: Path, tmp_path: Path, name: str) -> None:
     bundle = _broken(tmp_path / "broken", name, _flip)
     fails(duch("index", bundle, images, tmp_path / "new"), name)
-    fails(duch("search", gallery, "a river", "--bundle", bundle), name)
     assert not (tmp_path / "new").exists()
 
 
-def test_another_bundles_gallery_is_refused(gallery: Path, tmp_path: Path) -> None:
-    from duch.bundle import Golden, write_bundle
+@pytest.mark.parametrize("name", ["image.onnx", "text.onnx", "tokenizer.json", "golden.npz", "manifest.json"])
+def test_a_flipped_bit_is_found_by_the_queries_that_use_its_file(
+    images: Path, gallery: Path, tmp_path: Path, name: str
+) -> None:
+    bundle = _broken(tmp_path / "broken", name, _flip)
+    image = images / "red" / "0.png"
+    used = {
+        ("a river",): {"text.onnx", "tokenizer.json", "manifest.json"},
+        ("--image", image): {"image.onnx", "manifest.json"},
+    }
+    for query, files in used.items():
+        result = duch("search", gallery, *query, "--bundle", bundle)
+        if name in files:
+            fails(result, name)
+        else:
+            assert result.exit_code == 0, result.stderr
+    coded = duch("encode", bundle, "--text", "a river", "--image", image)
+    if name == "golden.npz":
+        assert coded.exit_code == 0
+    else:
+        fails(coded, name)
 
+
+def test_a_bundle_that_failed_its_export_is_named_in_one_line(images: Path, gallery: Path, tmp_path: Path) -> None:
     tiny = read_bundle(TINY)
-    golden: Golden = tiny.golden()
+    write_bundle(
+        tmp_path / "forced",
+        n_bits=tiny.n_bits,
+        image=tiny.image,
+        text=tiny.text,
+        image_onnx=(TINY / "image.onnx").read_bytes(),
+        text_onnx=(TINY / "text.onnx").read_bytes(),
+        tokenizer_json=tiny.tokenizer_json(),
+        golden=tiny.golden(),
+        image_graph=tiny.manifest.image_graph,
+        text_graph=tiny.manifest.text_graph,
+        gate=Gate(passed=False, failures=("text: bit agreement 0.91 is below 0.98", "another")),
+    )
+    for arguments in (
+        ("encode", tmp_path / "forced", "--text", "a river"),
+        ("index", tmp_path / "forced", images, tmp_path / "new"),
+        ("search", gallery, "a river", "--bundle", tmp_path / "forced"),
+    ):
+        result = duch(*arguments)
+        assert result.exit_code == 0
+        warned = [line for line in result.stderr.splitlines() if "failed the tests of its export" in line]
+        assert len(warned) == 1, result.stderr
+        assert warned[0].endswith("forced failed the tests of its export: text: bit agreement 0.91 is below 0.98")
+        assert "failed" not in duch(*[TINY if part == tmp_path / "forced" else part for part in arguments]).stderr
+
+
+def test_another_bundles_gallery_is_refused(gallery: Path, tmp_path: Path) -> None:
+    tiny = read_bundle(TINY)
+    golden = tiny.golden()
     write_bundle(
         tmp_path / "other",
         n_bits=tiny.n_bits,

@@ -1,0 +1,37 @@
+"""What the edge's commands share: opening a bundle, printing JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .display import display_path, printable
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
+
+
+def open_bundle(folder: Path, *, expect_fingerprint: str | None, check_all: bool) -> Bundle:
+    """`read_bundle`, with a line on stderr where the bundle did not pass the tests of its export."""
+    from .bundle import read_bundle
+
+    bundle = read_bundle(folder, expect_fingerprint=expect_fingerprint, check_all=check_all)
+    gate = bundle.manifest.gate
+    if not gate.passed:
+        first = f": {printable(gate.failures[0])}" if gate.failures else ""
+        click.echo(f"duch: {display_path(folder)} failed the tests of its export{first}", err=True)
+    return bundle
+
+
+def print_json(value: Any) -> None:
+    """UTF-8, whatever the locale; bytes of a path that are none are written as \\xff."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=_path_text)
+    click.echo(text.encode("utf-8"))
+
+
+def _path_text(path: Path) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
