@@ -76,7 +76,7 @@ class GraphRun:
         flipped: bits of its golden codes that differ.
         cold_ms: to load the graph and give the first code, of a PNG file or a sentence; milliseconds. The libraries are
             imported already.
-        warm_ms: the same once more, median; milliseconds.
+        warm_ms: the same input coded again, median; milliseconds.
     """
 
     precision: str
