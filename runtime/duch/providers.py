@@ -87,6 +87,22 @@ def not_started(name: str, reason: str) -> str:
 
 def several_installed() -> str:
     """What to do about packages of onnxruntime that have overwritten one another; empty if there is one at most."""
+    found = _installed()
+    if len(found) < 2:
+        return ""
+    return f"{' and '.join(found)} are installed together and overwrite each other, so uninstall all, then install one"
+
+
+def emptied() -> str:
+    """One line for an onnxruntime that can be imported and holds nothing: one of two packages took the files along."""
+    package = next(iter(_installed()), "onnxruntime")
+    return (
+        "onnxruntime has lost its files, as happens when one of several packages of it is uninstalled; "
+        f"run: pip install --no-deps --force-reinstall {package}"
+    )
+
+
+def _installed() -> list[str]:
     import importlib.metadata  # slow, and only an error needs it
 
     found = []
@@ -96,6 +112,4 @@ def several_installed() -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
         found.append(package)
-    if len(found) < 2:
-        return ""
-    return f"{' and '.join(found)} are installed together and overwrite each other, so uninstall all, then install one"
+    return found

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .display import display_path
-from .errors import BundleError, ProviderError, needs_extra, one_line
-from .providers import CPU, ProviderFallbackWarning, choose, not_started, several_installed
+from .errors import BundleError, MissingPackageError, ProviderError, needs_extra, one_line
+from .providers import CPU, ProviderFallbackWarning, choose, emptied, not_started, several_installed
 
 GraphName = Literal["image", "text"]
 
@@ -29,12 +29,14 @@ def open_session(file: Path, graph: GraphName, *, providers: Sequence[str], allo
         threads: threads of one run.
 
     Raises:
-        MissingPackageError: onnxruntime is not installed.
+        MissingPackageError: onnxruntime is not installed, or has lost its files.
         ProviderError: a provider is not there or did not start.
         BundleError: the graph cannot be loaded, or has other inputs or outputs.
     """
     with needs_extra("cpu", "coding images and sentences"):
         import onnxruntime
+    if not hasattr(onnxruntime, "InferenceSession"):
+        raise MissingPackageError(emptied())
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; its warnings about graphs are not the user's business
     options.intra_op_num_threads = threads

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import onnxruntime
@@ -13,13 +15,19 @@ from click.testing import CliRunner, Result
 
 from duch.cli import main
 from duch.encoder import Encoder
-from duch.errors import BundleError, InputError, ProviderError
+from duch.errors import BundleError, InputError, MissingPackageError, ProviderError
 from duch.providers import CPU, PACKAGES, SHORT_NAMES, ProviderFallbackWarning, choose, full_names
 from duch.retriever import Retriever
 from duch.sessions import open_session
 
 TINY = Path(__file__).parents[1] / "tiny_bundle"
 CUDA, TENSORRT = SHORT_NAMES["cuda"], SHORT_NAMES["tensorrt"]
+
+
+@pytest.fixture(autouse=True)
+def cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of what is absent hold with onnxruntime-gpu too, which names CUDA and TensorRT with no driver there."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
 
 
 def install(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
@@ -110,11 +118,19 @@ def test_packages_that_overwrite_each_other_are_named(monkeypatch: pytest.Monkey
         encoder.encode_texts(["a river"])
 
 
+def test_an_onnxruntime_without_its_files_is_one_line_that_reinstalls_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "onnxruntime-gpu")
+    monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
+    with pytest.raises(MissingPackageError, match=r"lost its files.* --force-reinstall onnxruntime-gpu$"):
+        Encoder(TINY).encode_texts(["a river"])
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")  # onnxruntime-gpu does not say it
 def test_a_provider_without_its_libraries_is_an_error_and_not_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     claim(monkeypatch, CUDA)  # the real session then leaves it out, as it does where only the libraries are missing
     encoder = Encoder(TINY, providers=["cuda"])
     told = f"{CUDA} did not start.*fell back to {CPU}"
-    with pytest.warns(UserWarning, match="Specified provider"), pytest.raises(ProviderError, match=told):
+    with pytest.raises(ProviderError, match=told):
         encoder.encode_texts(["a river"])
     assert encoder.providers == {}
 
