@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,10 @@ from duch.bundle import Bundle, read_bundle
 from duch.codes import binarize, pack_codes
 from duch.encoder import Encoder
 from duch.errors import BundleError, CheckpointError
+from duch.info import describe
+from duch.info_table import info_table
 from duch.preprocess import TextPreprocessing, Tokenizer, image_to_pixels
+from duch.selftest import selftest
 from duch_export import golden as golden_module
 from duch_export import parity
 from duch_export.build import export_bundle
@@ -94,6 +99,35 @@ def test_golden_inputs_give_golden_codes_on_the_edge(kind: str, request: pytest.
         assert min(image.size) > bundle.image.size
         assert image.width != image.height
         assert np.array_equal(image_to_pixels(image, bundle.image), pixels)
+
+
+def test_int8_bundle_needs_nothing_of_ours(int8: Bundle) -> None:
+    """A host written from BUNDLE.md gives the same codes, by graphs of ONNX's own operators."""
+    host = Path(__file__).parents[1] / "runtime" / "bare_host.py"
+    done = subprocess.run([sys.executable, "-I", host, int8.path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    codes = Encoder(int8).encode_texts(int8.golden().captions)
+    assert found["text_codes"] == [code.tobytes().hex() for code in codes]
+    assert not {"duch", "torch", "onnx"}.intersection(found["packages"])
+    for name in ("image", "text"):
+        model = onnx.load(int8.path / f"{name}.onnx", load_external_data=False)
+        assert [item.domain for item in model.opset_import] == [""]
+        assert model.opset_import[0].version <= 20
+        assert model.ir_version == 10
+        assert {node.domain for node in model.graph.node} == {""}
+        assert not {"If", "Loop", "Scan"}.intersection(node.op_type for node in model.graph.node)
+        assert not model.functions
+        assert not any(item.data_location == onnx.TensorProto.EXTERNAL for item in model.graph.initializer)
+
+
+def test_device_commands_know_a_real_checkpoint_and_its_bundle(checkpoint_folder: Path, int8: Bundle) -> None:
+    trained = describe(checkpoint_folder)
+    assert (trained["kind"], trained["n_bits"]) == ("checkpoint", int8.n_bits)
+    assert trained["preprocessing"]["image"] == {"size": int8.image.size}
+    assert "made up" in info_table(trained)
+    assert "of bits as fp32" in info_table(describe(int8.path))
+    assert [check.name for check in selftest(int8.path).failed] == []
 
 
 def test_golden_captions_hold_accents_cjk_and_a_long_one(int8: Bundle) -> None:
