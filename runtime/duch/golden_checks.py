@@ -21,10 +21,11 @@ from PIL import Image
 
 from .bundle import Bundle
 from .codes import PackedCodes, unpack_codes
+from .display import printable
 from .encoder import Encoder
 from .errors import BundleError, ImageError, ProviderError, TextError, one_line
 from .golden import Golden
-from .preprocess import ImagePreprocessing, Tokenizer, image_to_pixels, printable
+from .preprocess import ImagePreprocessing, Tokenizer, image_to_pixels
 from .providers import ProviderFallbackWarning
 from .sessions import GraphName
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from .bundle import read_bundle
 from .catalog import is_gallery
+from .display import display_path, printable
 from .errors import BundleError, CheckpointError, DuchError, InputError
 from .gallery import Gallery
 from .manifest import HASHED_FILES, MANIFEST
-from .preprocess import display_path, printable
 
 _CHECKPOINT_FORMAT, _CHECKPOINT_VERSION = "duch-checkpoint", 1
 _CONFIG, _RUN = "config.json", "run.json"

@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from .display import printable
 from .info import Description, member
-from .preprocess import printable
 from .table import aligned
 
 _SIDES = ("image", "text")

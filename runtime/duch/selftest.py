@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .bundle import read_bundle
+from .display import display_path, printable
 from .encoder import Encoder
 from .errors import needs_extra
 from .golden_checks import Check, GraphRun, check_pixels, check_tokens, run_graph
 from .machine import CpuFacts, SoftwareFacts, cpu_facts, peak_rss_mb, software_facts
 from .manifest import HASHED_FILES, Gate
-from .preprocess import display_path, printable
 from .providers import several_installed
 from .sessions import GraphName
 from .table import aligned
