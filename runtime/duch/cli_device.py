@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from .cli_common import open_bundle
 from .display import display_path, printable
 from .errors import InputError
 from .options import PATH, provider_options
@@ -104,7 +105,6 @@ def bench(
     from .bench import measure
     from .bench_compare import check_same_bundle, compare_measurements, measurement, read_measurement
     from .bench_table import bench_table
-    from .bundle import read_bundle
     from .durable import replacing
 
     if seconds is not None and repeats is not None:
@@ -114,12 +114,9 @@ def bench(
     if json_to is not None and not to_stdout and not json_to.absolute().parent.is_dir():
         raise InputError(f"folder {display_path(json_to.parent)} does not exist, so the JSON cannot be written there")
     earlier = None if compare is None else read_measurement(compare)
-    read = read_bundle(bundle)
+    read = open_bundle(bundle, expect_fingerprint=None, check_all=True)
     if earlier is not None:
         check_same_bundle(earlier, read.fingerprint)
-    if not read.manifest.gate.passed:
-        failure = next(iter(read.manifest.gate.failures), "no reason given")
-        click.echo(f"duch: {display_path(bundle)} failed the tests of its export: {printable(failure)}", err=True)
     with click.progressbar(length=1, label="measuring", file=sys.stderr) as bar:
 
         def on_progress(done: int, total: int) -> None:
