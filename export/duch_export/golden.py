@@ -17,7 +17,7 @@ from duch.bundle import Golden
 from duch.errors import TextError
 from duch.preprocess import ImagePreprocessing, Tokenizer, image_to_pixels
 
-from .parity import open_session
+from .session import open_session
 
 _CAPTIONS = (
     "Planes parked near a terminal.",

@@ -12,7 +12,8 @@ with code 1; code that uses duch as a library catches `DuchError` or the child i
     │   └── DatasetError         a captioned-image dataset that cannot be read
     ├── BundleError              a bundle that cannot be used
     │   ├── BundleCorruptError   a file is missing or differs from its sha256
-    │   └── BundleVersionError   written by another format version
+    │   ├── BundleVersionError   written by another format version
+    │   └── GateError            one that failed the tests of its export, and was not written
     ├── CheckpointError          a checkpoint that cannot be used
     ├── GalleryError             a gallery that cannot be used
     │   ├── GalleryCorruptError  bytes that differ from their checksum
@@ -66,6 +67,10 @@ class BundleCorruptError(BundleError):
 
 class BundleVersionError(BundleError):
     """The bundle was written by another format version."""
+
+
+class GateError(BundleError):
+    """The bundle failed the tests of its export, so it was not written."""
 
 
 class CheckpointError(DuchError):

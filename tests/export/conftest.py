@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,18 @@ import torch
 from PIL import Image
 from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
 
-from duch.preprocess import ImagePreprocessing, TextPreprocessing
+from duch.bundle import GraphInfo, write_bundle
+from duch.preprocess import ImagePreprocessing, TextPreprocessing, Tokenizer
+from duch_export.golden import make_golden
 from duch_export.graph import export_image_graph, export_text_graph
+from duch_export.parity import Graphs, ParityReport, measure
 from duch_training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from duch_training.config import TrainConfig
 from duch_training.encoders import ImageEncoder, TextEncoder, learn_wordpiece
 from duch_training.model import CrossModalHasher
 from duch_training.splits import Split
 
+FP32 = GraphInfo(precision="fp32", recipe="fp32", batch_invariant=True)
 SIZE, MAX_TOKENS, N_BITS, WIDTH = 32, 24, 32, 64
 
 _WORDS = "planes ships rivers fields houses cars tanks trees green blue white many few near beside the a of in"
@@ -67,7 +71,7 @@ def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         width=WIDTH,
     )
     # BatchNorm with running statistics of its own, and codes spread over both signs, as after a training.
-    calibration, heldout = pictures(32, 1), pictures(20, 2)
+    calibration, heldout = pictures(32, 1), pictures(40, 2)
     hasher.train()
     ids = torch.randint(5, tokenizer.get_vocab_size(), (64, 9))
     with torch.no_grad():
@@ -105,3 +109,50 @@ def image_fp32(checkpoint: Checkpoint) -> onnx.ModelProto:
 @pytest.fixture(scope="session")
 def text_fp32(checkpoint: Checkpoint) -> onnx.ModelProto:
     return export_text_graph(checkpoint.hasher, max_tokens=MAX_TOKENS)
+
+
+@pytest.fixture(scope="session")
+def measured(
+    checkpoint: Checkpoint,
+    image_fp32: onnx.ModelProto,
+    text_fp32: onnx.ModelProto,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., ParityReport]:
+    """The parity report of a bundle of the fp32 graphs, or of a changed `image` or `text` that went into it."""
+
+    def measure_bundle(
+        image: onnx.ModelProto | None = None, text: onnx.ModelProto | None = None, info: GraphInfo = FP32
+    ) -> ParityReport:
+        graphs = Graphs(image_fp32, image or image_fp32, info), Graphs(text_fp32, text or text_fp32, info)
+        tokenizer = Tokenizer(checkpoint.tokenizer_json, checkpoint.text)
+        bundle = write_bundle(
+            tmp_path_factory.mktemp("measured") / "bundle",
+            n_bits=N_BITS,
+            image=checkpoint.image,
+            text=checkpoint.text,
+            image_onnx=graphs[0].bundle.SerializeToString(),
+            text_onnx=graphs[1].bundle.SerializeToString(),
+            tokenizer_json=checkpoint.tokenizer_json,
+            golden=make_golden(graphs[0].bundle, graphs[1].bundle, image=checkpoint.image, tokenizer=tokenizer),
+            image_graph=info,
+            text_graph=info,
+        )
+        return measure(checkpoint, image=graphs[0], text=graphs[1], bundle=bundle)
+
+    return measure_bundle
+
+
+@pytest.fixture(scope="session")
+def fp32_report(measured: Callable[..., ParityReport]) -> ParityReport:
+    """The parity report of the fp32 graphs themselves."""
+    return measured()
+
+
+@pytest.fixture
+def fp32_graphs(
+    image_fp32: onnx.ModelProto, text_fp32: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Exports of this test take these graphs instead of tracing torch again, which takes seconds."""
+    monkeypatch.setattr("duch_export.build.export_image_graph", lambda *_, **__: image_fp32)
+    monkeypatch.setattr("duch_export.build.export_text_graph", lambda *_, **__: text_fp32)
+    return image_fp32, text_fp32

@@ -1,0 +1,28 @@
+"""How much a bundle differs from the model it came from: torch, ONNX fp32 and the bundle's graphs, side by side.
+
+Measured on the held-out samples of the checkpoint: training images, each with one of its captions, that calibration
+never saw. Here is measured and nothing judged; `gate` judges, `report` writes it down.
+"""
+
+from duch_export.session import open_session
+
+from .compare import Agreement, Margins, agreement
+from .measure import GraphParity, Graphs, ParityReport, measure
+from .retrieval import DatasetParts, Direction, Retrieval, on_dataset, on_pairs, read_parts
+
+__all__ = [
+    "Agreement",
+    "DatasetParts",
+    "Direction",
+    "GraphParity",
+    "Graphs",
+    "Margins",
+    "ParityReport",
+    "Retrieval",
+    "agreement",
+    "measure",
+    "on_dataset",
+    "on_pairs",
+    "open_session",
+    "read_parts",
+]
