@@ -100,7 +100,7 @@ class Encoder:
         self._session(graph)
 
     def encode_images(self, sources: Sequence[ImageSource], batch_size: int = _BATCH_SIZE) -> PackedCodes:
-        """Packed codes of images, decoded a batch at a time.
+        """Packed codes of images. While a batch is coded the next one is decoded; pixels of two are in memory.
 
         Shape: n paths, Pillow images or arrays (h, w, 3) uint8 -> (n, b / 8) uint8.
 
@@ -112,11 +112,20 @@ class Encoder:
             raise InputError(f"images are one {type(sources).__name__}; wanted a list of them")
         if batch_size < 1:
             raise InputError(f"batch size is {batch_size}; wanted 1 or more")
+        if len(sources) < 2:  # a query starts no threads
+            pixels = [image_to_pixels(source, self.image) for source in sources]
+            return self.encode_pixels(np.stack(pixels)) if pixels else self._no_codes()
+        from .decode import decode_ahead
+
         codes = []
-        for start in range(0, len(sources), batch_size):
-            batch = [image_to_pixels(source, self.image) for source in sources[start : start + batch_size]]
-            codes.append(self.encode_pixels(np.stack(batch)))
-        return np.concatenate(codes) if codes else self._no_codes()
+        with decode_ahead(
+            sources, lambda source: source, self.image, batch_size=batch_size, threads=self.threads
+        ) as batches:
+            for batch in batches:
+                if batch.failed:
+                    raise batch.failed[0][1]
+                codes.append(self.encode_pixels(batch.pixels))
+        return np.concatenate(codes)
 
     def encode_pixels(self, pixels: ArrayLike) -> PackedCodes:
         """Packed codes of pixels, as `image_to_pixels` makes them.

@@ -2,28 +2,27 @@
 
 Run again, an ingest codes only what is new or changed, so one that was interrupted simply goes on.
 
-Shapes: n tiles of a batch, s image size.
+Shapes: n tiles of a batch.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .codes import PackedCodes
+from .decode import decode_ahead
 from .display import display_path
-from .errors import ImageError, InputError, TextError
+from .errors import InputError, TextError
 from .gallery_writer import GalleryWriter
 from .ids import id_to_path, path_to_id
-from .preprocess import image_to_pixels
 from .sources import IMAGE_SUFFIXES, ImageFile, Sentence, find_images, read_sentences
 from .tile import Tile, attributes_to_json
 
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 
 # Called with the number of files or lines that are done, and how many there are.
 Progress = Callable[[int, int], None]
-
-# Decoding is a fraction of the coding; more threads would only take cores from the session.
-_DECODERS = 4
 
 
 @dataclass
@@ -115,9 +111,10 @@ def index_images(
         tiles = [_image_tile(file, prefix) for file in found.files]
         progress = _Counter(len(tiles), on_progress)
         wanted = _new_or_changed(tiles, writer, report, progress)
-        for batch, codes in _coded(encoder, base, wanted, batch_size, report, progress):
-            _append(writer, codes, batch, report)
-            progress.advance(len(batch))
+        with closing(_coded(encoder, base, wanted, batch_size, report, progress)) as coded:
+            for batch, codes in coded:
+                _append(writer, codes, batch, report)
+                progress.advance(len(batch))
         known = {tile.id for tile in tiles}
         # Nothing is known of what lies below these, so it is not gone.
         unread = {folder / os.fsdecode(path) for path in found.unread}
@@ -250,32 +247,18 @@ def _new_or_changed(
 
 def _coded(
     encoder: Encoder, root: Path, tiles: Iterator[Tile], batch_size: int, report: IngestReport, progress: _Counter
-) -> Iterator[tuple[list[Tile], PackedCodes]]:
-    """Yield batches with their codes. While the session works on one, the next is decoded, and no more than that."""
-    pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="duch-decode")
+) -> Generator[tuple[list[Tile], PackedCodes], None, None]:
+    """Yield batches with their codes; tiles whose image cannot be used go into the report."""
 
-    def decode_next() -> list[tuple[Tile, Future[NDArray[np.uint8]]]]:
-        return [
-            (tile, pool.submit(image_to_pixels, root / id_to_path(tile.id), encoder.image))
-            for tile in islice(tiles, batch_size)
-        ]
+    def path_of(tile: Tile) -> Path:
+        return root / id_to_path(tile.id)
 
-    try:
-        ahead = decode_next()
-        while ahead:
-            batch, ahead = ahead, decode_next()
-            good, pixels = [], []
-            for tile, decoded in batch:
-                try:
-                    pixels.append(decoded.result())
-                    good.append(tile)
-                except ImageError as error:
-                    report.skipped.append((tile.id, str(error)))
-                    progress.advance()
-            if good:
-                yield good, encoder.encode_pixels(np.stack(pixels))  # (n, s, s, 3)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with decode_ahead(tiles, path_of, encoder.image, batch_size=batch_size, threads=encoder.threads) as batches:
+        for batch in batches:
+            report.skipped.extend((tile.id, str(error)) for tile, error in batch.failed)
+            progress.advance(len(batch.failed))
+            if batch.items:
+                yield batch.items, encoder.encode_pixels(batch.pixels)
 
 
 def _is_wanted(sentence: Sentence, writer: GalleryWriter, report: IngestReport) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .display import display_path as display_path
-from .display import printable as printable
+from .display import display_path
 from .errors import ImageError, TextError, one_line
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 # Pillow is imported by the first image and tokenizers by the first sentence: a query needs one of them.
 ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
+
+# Pillow reads the file of an open image when its pixels are first asked for, and two threads may ask for one image.
+_LOADING = threading.Lock()
 
 # Above this an image is refused before it is decoded. Pillow's own default, which it only warns about.
 MAX_PIXELS = 89_478_485
@@ -79,7 +82,8 @@ def load_image(source: ImageSource) -> Image.Image:
             raise ImageError(f"array is {source.dtype} {source.shape}; wanted uint8 (height, width, 3)")
         return Image.fromarray(source)
     if isinstance(source, Image.Image):
-        return _to_rgb(source, "image")
+        with _LOADING:
+            return _to_rgb(source, "image")
     path = Path(source)
     name = display_path(path)
     try:

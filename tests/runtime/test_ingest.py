@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import duch.decode
 from duch.encoder import Encoder
 from duch.errors import GalleryMismatchError, InputError
 from duch.gallery import Gallery
@@ -464,10 +465,8 @@ def test_decoding_runs_ahead_of_the_session_by_one_batch_at_most(
 ) -> None:
     images = tree(tmp_path / "images", 40)
     decoded: list[object] = []
-    from duch import ingest
-
-    decode = ingest.image_to_pixels
-    monkeypatch.setattr(ingest, "image_to_pixels", lambda *args: decoded.append(args) or decode(*args))
+    decode = duch.decode.image_to_pixels
+    monkeypatch.setattr(duch.decode, "image_to_pixels", lambda *args: decoded.append(args) or decode(*args))
     ahead = []
     encode = encoder.encode_pixels
 
