@@ -108,21 +108,23 @@ def index_images(
             ignored=found.ignored,
             skipped=[(path_to_id(prefix / os.fsdecode(path)), reason) for path, reason in found.skipped],
         )
-        tiles = [_image_tile(file, prefix) for file in found.files]
-        progress = _Counter(len(tiles), on_progress)
+        progress = _Counter(len(found.files), on_progress)
+        # One at a time: a tile takes 300 bytes, and there may be millions.
+        tiles = (_image_tile(file, prefix) for file in found.files)
         wanted = _new_or_changed(tiles, writer, report, progress)
         with closing(_coded(encoder, base, wanted, batch_size, report, progress)) as coded:
             for batch, codes in coded:
                 _append(writer, codes, batch, report)
                 progress.advance(len(batch))
-        known = {tile.id for tile in tiles}
+        known = {file.relative for file in found.files}
         # Nothing is known of what lies below these, so it is not gone.
         unread = {folder / os.fsdecode(path) for path in found.unread}
         gone = []
         for tile_id in writer.live_ids("image"):
             path = base / id_to_path(tile_id)
-            looked_at = path.is_relative_to(folder) and unread.isdisjoint(path.parents)
-            if tile_id not in known and looked_at and _is_gone(path):
+            if not path.is_relative_to(folder) or not unread.isdisjoint(path.parents):
+                continue
+            if os.fsencode(path.relative_to(folder)) not in known and _is_gone(path):
                 gone.append(tile_id)
         if prune:
             report.removed = writer.remove(gone)

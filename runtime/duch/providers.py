@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from .errors import InputError, ProviderError
+from .errors import InputError, ProviderError, one_line
 
 CPU = "CPUExecutionProvider"
 
@@ -82,7 +83,40 @@ def not_available(name: str, available: Sequence[str]) -> str:
 def not_started(name: str, reason: str) -> str:
     """One line for a provider that is there and does not start."""
     advice = several_installed() or "check its drivers and libraries"
-    return f"execution provider {name} did not start: {reason}; {advice}"
+    return f"execution provider {name} did not start: {missing_library(name) or reason}; {advice}"
+
+
+def fell_back(lost: Sequence[str], obtained: Sequence[str]) -> str:
+    """One line for providers that others have taken the place of."""
+    many = "s" if len(lost) > 1 else ""
+    reason = next(filter(None, map(missing_library, lost)), "")
+    return (
+        f"execution provider{many} {', '.join(lost)} did not start; onnxruntime runs on {', '.join(obtained)}"
+        f"{reason and f' ({reason})'}"
+    )
+
+
+def missing_library(name: str) -> str:
+    """Which library a provider cannot be loaded for, as the system's loader says it; empty if it is not that.
+
+    onnxruntime tells it to its log alone.
+    """
+    import ctypes
+
+    import onnxruntime
+
+    part = name.removesuffix("ExecutionProvider").lower()
+    file = Path(onnxruntime.__path__[0], "capi", f"libonnxruntime_providers_{part}.so")
+    if not file.is_file():
+        return ""
+    shared = file.with_name("libonnxruntime_providers_shared.so")
+    try:
+        if shared.is_file():
+            ctypes.CDLL(str(shared), mode=ctypes.RTLD_GLOBAL)  # the others take symbols from it
+        ctypes.CDLL(str(file))
+    except OSError as error:
+        return one_line(error)
+    return ""
 
 
 def several_installed() -> str:
