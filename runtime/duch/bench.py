@@ -44,7 +44,8 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
-from .bench_cases import Case, Limit, cold_cases, search_cases, typical_query, warm_cases
+from .bench_cases import cold_cases, search_cases, typical_query, warm_cases
+from .bench_timing import Case, Limit
 from .bundle import Bundle
 from .display import display_path
 from .encoder import Encoder

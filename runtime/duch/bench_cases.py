@@ -9,17 +9,16 @@ import io
 import itertools
 import os
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .bench_timing import Case, CaseGraph, Limit, Stage, case_of, warm_case
 from .bundle import Bundle
 from .cold_start import cold_starts
 from .encoder import Encoder
@@ -28,48 +27,9 @@ from .errors import TextError
 from .preprocess import Tokenizer
 from .retriever import Retriever
 
-CaseGraph = Literal["image", "text", "search"]
-Stage = Literal["cold", "graph", "whole", "scan"]
-
 _QUERY_TOKENS = 16  # a sentence of ten words or so
 _K = 10
-_WARM_UP_RUNS, _FEWEST_RUNS, _MOST_COLD_RUNS = 3, 5, 5
-
-
-@dataclass(frozen=True)
-class Case:
-    """One thing that was timed; the docstring of `duch.bench` says what each member is."""
-
-    graph: CaseGraph
-    stage: Stage
-    batch: int
-    size: int
-    runs: int
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    mean_ms: float
-    per_second: float
-    joules: float | None = None
-    peak_mb: float | None = None
-
-
-@dataclass(frozen=True)
-class Limit:
-    """How long a case runs: `repeats` times if that is given, else `seconds`, but `_FEWEST_RUNS` times at least."""
-
-    seconds: float
-    repeats: int | None = None
-
-    def repeat(self, run: Callable[[], object]) -> list[float]:
-        """Seconds of each run."""
-        spent: list[float] = []
-        end = time.perf_counter() + self.seconds
-        while len(spent) < (self.repeats or _FEWEST_RUNS) or (self.repeats is None and time.perf_counter() < end):
-            start = time.perf_counter()
-            run()
-            spent.append(time.perf_counter() - start)
-        return spent
+_MOST_COLD_RUNS = 5
 
 
 @dataclass(frozen=True)
@@ -98,7 +58,7 @@ def typical_query(bundle: Bundle) -> Query:
     words = itertools.cycle(golden.captions[0].split())
     sentence = next(words)
     tokens = tokenize([sentence])  # (1, t), (1, t)
-    for word in words:
+    for word in itertools.islice(words, _QUERY_TOKENS):
         try:
             longer = tokenize([f"{sentence} {word}"])
         except TextError:  # more than the model reads
@@ -118,7 +78,7 @@ def cold_cases(encoder: Encoder, query: Query, retriever: Retriever | None, limi
 
     def start(graph: CaseGraph, size: int, arguments: Sequence[str]) -> Case:
         starts = cold_starts([*arguments, *options], runs=runs)
-        return _case(graph, "cold", 1, size, starts.seconds, peak_mb=starts.peak_mb)
+        return case_of(graph, "cold", 1, size, starts.seconds, peak_mb=starts.peak_mb)
 
     def start_with_image() -> Case:
         with tempfile.TemporaryDirectory() as folder:
@@ -153,7 +113,7 @@ def warm_cases(
             ("image", "graph", side, partial(encoder.encode_pixels, pixels)),
             ("image", "whole", side, partial(_encode_files, encoder, query.jpeg, batch)),
         ]
-        cases += [partial(_warm, graph, stage, batch, size, run, limit, meter) for graph, stage, size, run in runs]
+        cases += [partial(warm_case, graph, stage, batch, size, run, limit, meter) for graph, stage, size, run in runs]
     return cases
 
 
@@ -168,51 +128,11 @@ def search_cases(retriever: Retriever, query: Query, limit: Limit, meter: Meter 
     def scan_case() -> Case:
         codes = retriever.encoder.encode_texts([query.sentence])
         scan = partial(retriever.search_codes, codes, _K, modality=modality)
-        return _warm("search", "scan", 1, tiles, scan, limit, meter)
+        return warm_case("search", "scan", 1, tiles, scan, limit, meter)
 
-    return [partial(_warm, "search", "whole", 1, tiles, whole, limit, meter), scan_case]
+    return [partial(warm_case, "search", "whole", 1, tiles, whole, limit, meter), scan_case]
 
 
 def _encode_files(encoder: Encoder, jpeg: bytes, count: int) -> object:
     # Opened anew in each run: Pillow keeps what it has decoded.
     return encoder.encode_images([Image.open(io.BytesIO(jpeg)) for _ in range(count)])
-
-
-def _warm(
-    graph: CaseGraph,
-    stage: Stage,
-    batch: int,
-    size: int,
-    run: Callable[[], object],
-    limit: Limit,
-    meter: Meter | None,
-) -> Case:
-    for _ in range(_WARM_UP_RUNS):
-        run()
-    seconds = limit.repeat(run)
-    joules = None
-    if meter is not None:  # in runs of their own, which sampling a sensor may slow down
-        meter.start()
-        try:
-            counted = len(limit.repeat(run))
-        finally:
-            used = meter.stop()
-        joules = used / (counted * batch) if used is not None else None
-    return _case(graph, stage, batch, size, seconds, joules=joules)
-
-
-def _case(
-    graph: CaseGraph,
-    stage: Stage,
-    batch: int,
-    size: int,
-    seconds: Sequence[float],
-    *,
-    joules: float | None = None,
-    peak_mb: float | None = None,
-) -> Case:
-    ms = 1e3 * np.asarray(seconds)
-    p50, p95, p99 = (round(float(value), 4) for value in np.percentile(ms, (50, 95, 99)))
-    mean = round(float(ms.mean()), 4)
-    per_second = round(1e3 * batch / float(ms.mean()), 3)
-    return Case(graph, stage, batch, size, len(ms), p50, p95, p99, mean, per_second, joules, peak_mb)

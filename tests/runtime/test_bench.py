@@ -19,10 +19,11 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from duch import bench, bench_cases, cold_start
-from duch.bench_cases import Limit, typical_query, warm_cases
+from duch import bench, cold_start
+from duch.bench_cases import typical_query, warm_cases
 from duch.bench_compare import Measurement, compare_measurements, measurement, read_measurement
 from duch.bench_table import bench_table, case_key
+from duch.bench_timing import Limit, case_of
 from duch.bundle import Bundle, Gate, read_bundle, write_bundle
 from duch.cli import main
 from duch.cold_start import cold_starts
@@ -134,7 +135,7 @@ def test_progress_goes_to_stderr_and_only_json_to_stdout(run: subprocess.Complet
 
 
 def test_figures_of_a_case_are_those_of_its_times() -> None:
-    case = bench_cases._case("text", "graph", 4, 16, [0.001 * n for n in range(1, 101)])
+    case = case_of("text", "graph", 4, 16, [0.001 * n for n in range(1, 101)])
     assert (case.runs, case.p50_ms, case.mean_ms) == (100, 50.5, 50.5)
     assert (case.p95_ms, case.p99_ms) == pytest.approx((95.05, 99.01))
     assert case.per_second == pytest.approx(4 / 0.0505, abs=1e-3)
@@ -161,7 +162,7 @@ def test_a_typical_query_has_sixteen_tokens_or_what_the_model_reads(longest: int
     assert np.array_equal(ids, query.input_ids)
 
 
-class Counter:
+class JouleMeter:
     """A meter that takes a joule between start and stop."""
 
     names = ("made up",)
@@ -175,7 +176,7 @@ class Counter:
 
 def test_energy_is_told_for_one_input() -> None:
     bundle = read_bundle(TINY)
-    cases = warm_cases(Encoder(bundle), typical_query(bundle), [4], Limit(1, repeats=5), Counter())
+    cases = warm_cases(Encoder(bundle), typical_query(bundle), [4], Limit(1, repeats=5), JouleMeter())
     assert [case().joules for case in cases] == [1 / 20] * 4
 
 
@@ -217,7 +218,11 @@ def test_the_table_shows_what_was_measured(result: dict[str, Any]) -> None:
 
 
 def made_up(**changes: Any) -> Measurement:
-    cases = {("text", "graph", 1, 16): (2.0, 500.0), ("image", "graph", 1, 224): (9.0, 111.0)}
+    cases = {
+        ("text", "graph", 1, 16): (2.0, 500.0),
+        ("image", "graph", 1, 224): (9.0, 111.0),
+        ("text", "cold", 1, 16): (200.0, 5.0),
+    }
     settings = {"CPU": '"a"', "threads": "1"}
     return replace(Measurement("f" * 64, "text CPUExecutionProvider", settings, cases), **changes)
 
@@ -232,14 +237,16 @@ def text_case(p50_ms: float, per_second: float) -> dict[str, Any]:
         (text_case(2.0, 500), 0, []),
         (text_case(2.39, 418), 20, []),
         (text_case(2.42, 500), 20, ["text: graph alone, 16 tokens, batch 1: median latency 2.42 ms, earlier 2: worse"]),
-        (text_case(2.0, 400), 20, ["throughput 400 per second, earlier 500: worse by 25 %, allowed are 20 %"]),
+        (text_case(2.0, 400), 20, ["throughput 400 per second, earlier 500: worse by 25.0 %, allowed are 20 %"]),
         (text_case(4.0, 250), 20, ["median latency", "throughput"]),
         (text_case(4.0, 250), 100, []),
         (text_case(1.0, 1000), 0, []),
+        ({"cases": {("text", "cold", 1, 16): (240.0, 1.0)}}, 20, []),
+        ({"cases": {("text", "cold", 1, 16): (241.0, 5.0)}}, 20, ["process start to code, 16 tokens, batch 1: median"]),
         ({"obtained": "text CUDAExecutionProvider"}, 20, ["other providers: text CUDAExecutionProvider"]),
         ({"settings": {"CPU": '"b"', "threads": "1"}}, 20, []),
     ],
-    ids=["same", "allowed", "slower", "less", "both", "wide", "faster", "provider", "settings"],
+    ids=["same", "allowed", "slower", "less", "both", "wide", "faster", "cold", "slow start", "provider", "settings"],
 )
 def test_worse_than_the_threshold_fails(new: dict[str, Any], threshold: float, words: list[str]) -> None:
     failures = compare_measurements(made_up(), made_up(**new), threshold=threshold).failures
@@ -334,7 +341,7 @@ def test_a_device_passes_or_fails_by_an_earlier_measurement(earlier: Path, resul
     failed = duch("bench", TINY, "--compare", earlier, "--threshold", "50")
     assert failed.exit_code == 1
     assert failed.stderr.splitlines()[-1].startswith("duch: text: graph alone, 16 tokens, batch 1: median latency")
-    assert "worse by 200 %, allowed are 50 %" in failed.stderr
+    assert "worse by 200.0 %, allowed are 50 %" in failed.stderr
     assert duch("bench", TINY, "--compare", earlier, "--threshold", "250").exit_code == 0
     as_json = duch("bench", TINY, "--compare", earlier, "--json", "-")
     assert json.loads(as_json.stdout) == result
@@ -365,6 +372,22 @@ def test_a_measurement_that_fails_leaves_the_old_file(earlier: Path, tmp_path: P
     assert "Traceback" not in stopped.output
     assert earlier.read_bytes() == before
     assert list(tmp_path.iterdir()) == [earlier]
+
+
+def test_a_provider_obtained_in_place_of_another_is_told(earlier: Path) -> None:
+    arguments = ["--provider", "cuda", "--allow-fallback", "--repeats", "1", "--batch", "1", "--threads", "1"]
+    done = duch("bench", TINY, *arguments, "--json", "-")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["provider"] == {
+        "requested": ["CUDAExecutionProvider"],
+        "obtained": {graph: ["CPUExecutionProvider"] for graph in ("image", "text")},
+    }
+    raw = json.loads(earlier.read_text())
+    raw["provider"]["obtained"]["text"] = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    earlier.write_text(json.dumps(raw))
+    judged = duch("bench", TINY, *arguments, "--compare", earlier, "--threshold", "100000")
+    assert judged.exit_code == 1
+    assert "duch: the graphs run on other providers: image CPUExecutionProvider, text CPU" in judged.stderr
 
 
 @pytest.mark.parametrize(
