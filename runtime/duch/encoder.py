@@ -58,7 +58,7 @@ class Encoder:
                 onnxruntime's full names.
             allow_fallback: run on the next provider, and at last on the CPU, where one is not there or does not start;
                 by default that is a ProviderError when the graph is loaded. `providers` shows what was obtained.
-            threads: threads of the image graph; 0 is one per core that this process may use.
+            threads: threads of the image graph, and images decoded at once; 0 is one per core that the process may use.
 
         Raises:
             BundleError: the bundle cannot be used.
