@@ -86,7 +86,7 @@ def export(
     click.echo(json.dumps(_as_json(bundle, exported), indent=2) if as_json else summary(exported.parity))
     for failure in exported.gate.failures:
         click.echo(f"failed: {failure}", err=True)
-    forced = "" if exported.gate.passed else ", which failed its tests and was written by force"
+    forced = ", which passed its tests" if exported.gate.passed else ", which failed its tests, by force"
     click.echo(f"wrote {bundle}, fingerprint {exported.bundle.fingerprint[:16]}{forced}", err=True)
     click.echo(f"wrote {exported.report / 'report.md'}", err=True)
 

@@ -224,7 +224,6 @@ def graph_with(report: ParityReport, side: str, **changes: Any) -> ParityReport:
             "bits of the int8 graph that equal ONNX fp32's: found 0.97999, wanted at least 0.98",
         ),
         ({"encoder_to_graph": Agreement(0.99, 0.9)}, "bits of the encoder, from files, that equal the graph's: found"),
-        ({"encoder_to_torch": Agreement(0.5, 0.0)}, "bits of the encoder, from files, that equal torch's: found 0.5"),
         ({"codes_are_signs": 0.975}, "packed codes that are the signs of the relaxed codes: found 0.97500, wanted"),
         ({"not_a_number": 3}, "relaxed values that are no number: found 3, wanted none"),
         ({"constant_bits": 0.5}, "bits that never change: found 50.0%, wanted at most 25.0%"),
@@ -256,7 +255,7 @@ def test_what_reaches_every_threshold_exactly_passes(fp32_report: ParityReport) 
         (0.025, 0.0101, 1.0, True),  # within two standard errors of the threshold
         (0.026, 0.0101, 1.0, False),
         (-0.5, 0.0, 1.0, True),
-        (0.0, 0.0, 0.79, False),
+        (0.0, 0.0, 0.69, False),
     ],
 )
 def test_a_loss_of_answers_counts_beyond_two_standard_errors(
@@ -283,4 +282,4 @@ def test_size_and_speed_are_judged_only_where_asked_for(fp32_report: ParityRepor
 
 def test_every_check_has_a_name_of_its_own(fp32_report: ParityReport) -> None:
     names = [check.name for check in checks(fp32_report, Thresholds(max_mb=1, faster_than_fp32=1))]
-    assert len(names) == len(set(names)) > 20
+    assert len(names) == len(set(names)) >= 20

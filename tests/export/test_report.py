@@ -95,10 +95,10 @@ def test_the_printed_table_is_short(fp32_report: ParityReport) -> None:
         fp32_report.image, precision="int8", recipe="some", bundle_to_fp32=Agreement(0.9876, 0.5)
     )
     lines = summary(dataclasses.replace(fp32_report, image=image)).splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 10
     assert lines[0].startswith("graph  engine")
     assert "0.9876" in next(line for line in lines if "onnx int8" in line)
-    assert max(map(len, lines)) <= 160
+    assert max(map(len, lines)) <= 140
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ never saw. Here is measured and nothing judged; `gate` judges, `report` writes i
 from duch_export.session import open_session
 
 from .compare import Agreement, Margins, agreement
-from .measure import GraphParity, Graphs, ParityReport, measure
+from .figures import GraphParity, ParityReport
+from .measure import Graphs, measure
 from .retrieval import DatasetParts, Direction, Retrieval, on_dataset, on_pairs, read_parts
 
 __all__ = [

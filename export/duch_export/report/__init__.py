@@ -5,6 +5,6 @@ It is written whether the bundle passes or not: where none was written it says w
 
 from .findings import Findings
 from .folder import check_report_folder, report_folder_of, write_report
-from .markdown import summary
+from .summary import summary
 
 __all__ = ["Findings", "check_report_folder", "report_folder_of", "summary", "write_report"]

@@ -1,67 +1,17 @@
-"""The report of an export as text: report.md, and the short table that `duch export` prints."""
+"""report.md: the verdict first, then every figure that it rests on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from duch.display import printable
-from duch.table import aligned
 from duch_export.parity import GraphParity, ParityReport
 from duch_export.parity.compare import NEAR
-from duch_export.parity.measure import BATCH
+from duch_export.parity.figures import BATCH
 
 from .findings import Findings
 
 Rows = list[Sequence[str]]
-
-
-def summary(parity: ParityReport) -> str:
-    """The figures that matter most, as a short table for eyes."""
-    rows: Rows = [("graph", "engine", "bits = fp32", "codes = fp32", "alone = batch", "MB", "ms", f"ms of {BATCH}")]
-    for name, graph in parity.graphs.items():
-        same = graph.fp32_to_torch
-        rows.append(
-            (
-                name,
-                "torch",
-                _share(same.bits),
-                _share(same.codes, 3),
-                "",
-                "",
-                _ms(graph.ms_torch),
-                _ms(graph.batch_ms_torch),
-            )
-        )
-        rows.append(
-            (name, "onnx fp32", "1", "1", "", _mb(graph.bytes_fp32), _ms(graph.ms_fp32), _ms(graph.batch_ms_fp32))
-        )
-        if graph.recipe == "fp32":
-            continue
-        same = graph.bundle_to_fp32
-        rows.append(
-            (
-                name,
-                f"onnx {graph.precision}",
-                _share(same.bits),
-                _share(same.codes, 3),
-                _share(graph.batch_invariance, 3),
-                _mb(graph.bytes_bundle),
-                _ms(graph.ms_bundle),
-                _ms(graph.batch_ms_bundle),
-            )
-        )
-    answers = [
-        f"{name} {found.map_bundle:.3f} (fp32 {found.map_fp32:.3f}), {found.top10:.0%} of the first ten stay"
-        for name, found in parity.retrieval.directions.items()
-    ]
-    return "\n".join(
-        [
-            aligned(rows),
-            f"{parity.image.samples} training images and a caption of each, held out of calibration; ms: median of one "
-            f"input alone, of {BATCH} together, {parity.threads} thread",
-            f"mAP@20 on {parity.retrieval.on}: {'; '.join(answers)}",
-        ]
-    )
 
 
 def markdown(findings: Findings) -> str:
@@ -101,11 +51,11 @@ def _verdict(findings: Findings) -> str:
 
 
 def _exported(findings: Findings) -> str:
-    rows = [
-        (name, graph.recipe, graph.precision, "yes" if graph.batch_invariant else "no: the encoder runs inputs alone",
-         f"{_mb(graph.bytes_bundle)} MB", f"{_mb(graph.bytes_fp32)} MB")
-        for name, graph in findings.parity.graphs.items()
-    ]  # fmt: skip
+    rows: Rows = []
+    for name, graph in findings.parity.graphs.items():
+        batches = "yes" if graph.batch_invariant else "no: the encoder runs inputs alone"
+        sizes = (f"{_mb(size)} MB" for size in (graph.bytes_bundle, graph.bytes_fp32))
+        rows.append((name, graph.recipe, graph.precision, batches, *sizes))
     head = ("graph", "recipe", "precision", "may run in batches", "size", "ONNX fp32")
     return (
         f"Trained on {_cell(findings.dataset)}; {findings.n_bits} bits; recipe {findings.config.recipe}; fingerprint "
@@ -127,16 +77,10 @@ def _agreement(parity: ParityReport) -> list[str]:
             ("encoder from files, and torch", graph.encoder_to_torch),
         ):
             rows.append((name, what, _share(same.bits), _share(same.codes)))
-    information = [
-        (
-            name,
-            f"{g.constant_bits:.1%}",
-            f"{g.constant_bits_torch:.1%}",
-            f"{g.saturated:.1%}",
-            f"{g.saturated_torch:.1%}",
-        )
-        for name, g in parity.graphs.items()
-    ]
+    information: Rows = []
+    for name, g in parity.graphs.items():
+        shares = (g.constant_bits, g.constant_bits_torch, g.saturated, g.saturated_torch)
+        information.append((name, *(f"{share:.1%}" for share in shares)))
     return [
         "## Agreement",
         samples,
@@ -210,10 +154,11 @@ def _answers(parity: ParityReport) -> list[str]:
 def _speed(parity: ParityReport) -> list[str]:
     rows: Rows = []
     for name, g in parity.graphs.items():
-        for what, times in (("alone", (g.ms_torch, g.ms_fp32, g.ms_bundle)),
-                            (f"{BATCH} together", (g.batch_ms_torch, g.batch_ms_fp32, g.batch_ms_bundle))):  # fmt: skip
-            torch, fp32, bundle = times
-            rows.append((name, what, *map(_ms, times), f"{torch / bundle:.2f}", f"{fp32 / bundle:.2f}"))
+        alone = g.ms_torch, g.ms_fp32, g.ms_bundle
+        together = g.batch_ms_torch, g.batch_ms_fp32, g.batch_ms_bundle
+        for inputs, (torch, fp32, bundle) in (("alone", alone), (f"{BATCH} together", together)):
+            times = (_ms(torch), _ms(fp32), _ms(bundle))
+            rows.append((name, inputs, *times, f"{torch / bundle:.2f}", f"{fp32 / bundle:.2f}"))
     cpu = parity.cpu
     flags = f"; {', '.join(cpu.flags)}" if cpu.flags else ""
     return [
@@ -250,8 +195,8 @@ def _cell(text: str) -> str:
     return printable(text).replace("|", "\\|").replace("<", "&lt;")
 
 
-def _share(value: float, digits: int = 4) -> str:
-    return f"{value:.{digits}f}"
+def _share(value: float) -> str:
+    return f"{value:.4f}"
 
 
 def _mb(size: int) -> str:

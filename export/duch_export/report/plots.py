@@ -9,7 +9,7 @@ import numpy as np
 
 from duch_export.parity import GraphParity, ParityReport
 from duch_export.parity.compare import BINS
-from duch_export.parity.measure import BATCH
+from duch_export.parity.figures import BATCH
 
 PICTURES = ("margins.png", "batches.png", "answers.png", "latency.png")
 _BLUE, _ORANGE, _GREY = "#0b3c5d", "#d9822b", "#b8c4ce"
@@ -21,11 +21,14 @@ def draw(folder: Path, parity: ParityReport) -> None:
         picture(parity).savefig(folder / name, format="png", dpi=110)
 
 
-def _figure(columns: int, *, height: float = 3.4) -> tuple[Any, Any]:
+def _figure(panels: int, *, height: float = 3.4) -> tuple[Any, Any]:
+    """Panels side by side, two in a row."""
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
-    figure = Figure(figsize=(4.6 * columns, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
+    columns = min(2, panels)
+    rows = -(-panels // columns)
+    figure = Figure(figsize=(4.6 * columns, height * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.set_axisbelow(True)
@@ -62,7 +65,7 @@ def _batches(parity: ParityReport) -> Any:
         for name, graph in parity.graphs.items()
         for kind, share in graph.batches.items()
     ]
-    figure, (axis,) = _figure(1, height=1.2 + 0.32 * len(kinds))
+    figure, (axis, *_) = _figure(1, height=1.2 + 0.32 * len(kinds))
     figure.set_figwidth(7)
     labels, shares = zip(*reversed(kinds), strict=True)
     axis.barh(labels, [100 * share for share in shares], color=_BLUE)
