@@ -91,8 +91,10 @@ def _batches(
         pixels = buffers[0][: len(batch)]
         return batch, pixels, [pool.submit(decode, item, row) for item, row in zip(batch, pixels, strict=True)]
 
-    batch, pixels, futures = start_next()
-    while batch:
+    ahead = start_next()
+    while ahead[0]:
+        # The batch before this one is coded by now, so its buffer is free: no decoder waits for the last of this one.
+        (batch, pixels, futures), ahead = ahead, start_next()
         failed = {}
         for position, future in enumerate(futures):
             try:
@@ -103,10 +105,8 @@ def _batches(
         if failed:
             for row, position in enumerate(good):  # in place: a copy would be a third batch
                 pixels[row] = pixels[position]
-        decoded = Decoded(
+        yield Decoded(
             [batch[position] for position in good],
             pixels[: len(good)],
             [(batch[position], error) for position, error in failed.items()],
         )
-        batch, pixels, futures = start_next()
-        yield decoded
