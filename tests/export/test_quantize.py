@@ -76,7 +76,7 @@ def largest_weight(model: onnx.ModelProto) -> int:
     return max(int(np.abs(matrix.astype(int)).max()) for matrix in matrices)
 
 
-@pytest.mark.parametrize(("target", "largest"), [(Target.ANY, 64), (Target.VNNI, 127), (Target.ARM64, 127)])
+@pytest.mark.parametrize(("target", "largest"), [(Target.ANY, 63), (Target.VNNI, 127), (Target.ARM64, 127)])
 def test_target_decides_the_bits_of_a_weight(
     checkpoint: Checkpoint, image_fp32: onnx.ModelProto, target: Target, largest: int
 ) -> None:

@@ -23,10 +23,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from duch_export.session import Feed, open_session
+from duch_export.session import Feed
 
 from .rounding import round_weights
 from .surgery import exact_nodes, rebuilt, split_gemm, weights_of
+from .watch import watch
 
 _SMOOTHING = 0.5  # share of the strength that goes from x to the weights; 0.65 and 0.35 gave .0001 to .0050 fewer bits
 _FLOORS = {"Gelu": 0.1701, "Relu": 0.0}  # no value of theirs is below minus this
@@ -44,7 +45,7 @@ def quantize_per_token(model: onnx.ModelProto, calibration: Sequence[Feed], *, w
     """
     plain = split_gemm(model)
     layers = _linear_layers(plain)
-    seen = _watch(plain, [layer.source for layer in layers], calibration)
+    seen = _look(plain, [layer.source for layer in layers], calibration)
     made_by = {name: node.op_type for node in plain.graph.node for name in node.output}
     constants = weights_of(plain)
     first = {layer.nodes[0].name: layer for layer in layers}
@@ -91,8 +92,8 @@ class _Seen:
         squares: sum of each row's outer product with itself, (d, d).
     """
 
-    largest: NDArray[np.float64]
-    squares: NDArray[np.float64]
+    largest: NDArray[np.float32]
+    squares: NDArray[np.float32]
 
 
 class _Graph:
@@ -148,20 +149,10 @@ def _other_constant(add: onnx.NodeProto, name: str, constants: dict[str, NDArray
     return value if value is not None and value.ndim == 1 else None
 
 
-def _watch(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feed]) -> dict[str, _Seen]:
-    """Run the graph on calibration inputs and look at some of its tensors."""
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    known = {item.name for item in (*model.graph.output, *model.graph.input)}
-    watched.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in known
-    )
-    session = open_session(watched)
+def _look(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feed]) -> dict[str, _Seen]:
     seen: dict[str, _Seen] = {}
-    for start in range(0, len(feeds), _TOGETHER):
-        runs = [session.run(list(names), feed) for feed in feeds[start : start + _TOGETHER]]
-        for name, *values in zip(names, *runs, strict=True):
-            rows = np.concatenate([value.reshape(-1, value.shape[-1]) for value in values]).astype(np.float64)  # (r, d)
+    for values in watch(model, names, feeds, together=_TOGETHER):
+        for name, rows in values.items():
             largest, squares = np.abs(rows).max(axis=0), rows.T @ rows
             if name in seen:
                 largest, squares = np.maximum(seen[name].largest, largest), seen[name].squares + squares
