@@ -74,7 +74,8 @@ class ImageEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:  # noqa: D102
         channels_first = pixels.permute(0, 3, 1, 2).to(self.mean.dtype)  # (n, 3, size, size)
-        normalised = (channels_first / 255 - self.mean) / self.std
+        # Of levels 0 .. 255, in two passes over the image: a division by 255 would be a third.
+        normalised = (channels_first - 255 * self.mean) / (255 * self.std)
         hidden = self.backbone(pixel_values=normalised).last_hidden_state
         if hidden.ndim == 4:
             return hidden.mean(dim=(2, 3))  # (n, d)

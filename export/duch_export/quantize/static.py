@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 from onnxruntime import quantization
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType
 from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -22,7 +22,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from duch_export.session import Feed
 
 from .rounding import round_weights
-from .surgery import exact_nodes, through_files, weights_of
+from .stem import block_stem
+from .surgery import exact_nodes, options_of, through_files, weights_of
 from .watch import watch
 
 # Between the first convolution and the head all of these run in int8 in onnxruntime. Normalisation stays in fp32.
@@ -71,7 +72,7 @@ def quantize_static(model: onnx.ModelProto, calibration: Sequence[Feed], *, weig
             },
         )
 
-    return through_files(model, run)
+    return through_files(block_stem(model), run)
 
 
 class _Calibration(CalibrationDataReader):
@@ -94,7 +95,7 @@ def _round_layers(
     """
     weights = weights_of(model)
     layers = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm") and node.input[1] in weights]
-    layers = [node for node in layers if _options(node).get("group", 1) == 1 and not _options(node).get("transA")]
+    layers = [node for node in layers if options_of(node).get("group", 1) == 1 and not options_of(node).get("transA")]
     generator = np.random.default_rng(0)
     squares: dict[str, NDArray[np.float32]] = {}
     for values in watch(model, list(dict.fromkeys(node.input[0] for node in layers)), calibration, together=_BATCH):
@@ -106,7 +107,7 @@ def _round_layers(
     rounded, overrides = {}, {}
     for node in layers:
         name = node.input[1]
-        outputs_first = node.op_type == "Conv" or bool(_options(node).get("transB"))
+        outputs_first = node.op_type == "Conv" or bool(options_of(node).get("transB"))
         matrix = weights[name].reshape(len(weights[name]), -1).T if outputs_first else weights[name]  # (c k k, o)
         numbers, scales = round_weights(matrix, squares[node.name], 2 ** (weight_bits - 1) - 1)
         matrix = (numbers * scales).astype(np.float32)
@@ -130,7 +131,7 @@ def _places(
     images: NDArray[Any], convolution: onnx.NodeProto, kernel: tuple[int, ...], generator: np.random.Generator
 ) -> NDArray[Any]:
     """What the kernel sees at some places. Shape: (n, c, h, w) -> (places, c k k)."""
-    options = _options(convolution)
+    options = options_of(convolution)
     top, left, bottom, right = options.get("pads", (0, 0, 0, 0))
     (down, across), (tall, wide) = options.get("strides", (1, 1)), options.get("dilations", (1, 1))
     padded = np.pad(images, ((0, 0), (0, 0), (top, bottom), (left, right)))
@@ -141,7 +142,3 @@ def _places(
     chosen = generator.choice(height * width, min(_PLACES, height * width), replace=False)
     seen = windows[:, :, chosen // width, chosen % width]  # (n, c, places, k, k)
     return seen.transpose(0, 2, 1, 3, 4).reshape(-1, seen.shape[1] * kernel[0] * kernel[1])
-
-
-def _options(node: onnx.NodeProto) -> dict[str, Any]:
-    return {item.name: helper.get_attribute_value(item) for item in node.attribute}

@@ -30,6 +30,11 @@ def weights_of(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
 
 
+def options_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """The attributes of a node by name; those with their default value may be missing."""
+    return {item.name: helper.get_attribute_value(item) for item in node.attribute}
+
+
 def rebuilt(
     model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], constants: Mapping[str, NDArray[Any]]
 ) -> onnx.ModelProto:
@@ -63,7 +68,7 @@ def split_gemm(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy with each Gemm as MatMul and Add, which is all that the recipes of transformers look for."""
     weights, turned, nodes = weights_of(model), {}, []
     for node in model.graph.node:
-        options = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+        options = options_of(node)
         plain = not options.get("transA") and options.get("alpha", 1.0) == options.get("beta", 1.0) == 1.0
         if node.op_type != "Gemm" or not plain or node.input[1] not in weights:
             nodes.append(node)
