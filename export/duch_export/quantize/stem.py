@@ -38,13 +38,15 @@ def block_stem(model: onnx.ModelProto) -> onnx.ModelProto:
     wide = wide.reshape(len(wide), 3, blocks, 2, blocks, 2).transpose(0, 3, 5, 1, 2, 4)
     new = {
         "stem.blocks": np.array([0, size // 2, 2, size // 2, 2, 3]),
-        "stem.channels": np.array([0, 12, size // 2, size // 2]),
+        "stem.channels": np.array([0, size // 2, size // 2, 12]),
         "stem.weights": wide.reshape(len(wide), 12, blocks, blocks),
     }
     nodes = [
         helper.make_node("Reshape", ["pixels", "stem.blocks"], ["stem.in_blocks"]),
-        helper.make_node("Transpose", ["stem.in_blocks"], ["stem.turned"], perm=[0, 2, 4, 5, 1, 3]),
-        helper.make_node("Reshape", ["stem.turned", "stem.channels"], [transpose.output[0]]),
+        helper.make_node("Transpose", ["stem.in_blocks"], ["stem.turned"], perm=[0, 1, 3, 2, 4, 5]),
+        helper.make_node("Reshape", ["stem.turned", "stem.channels"], ["stem.pixels"]),
+        # Apart from the one above, as onnxruntime cancels it against that of its own layout of convolutions.
+        helper.make_node("Transpose", ["stem.pixels"], [transpose.output[0]], perm=[0, 3, 1, 2]),
     ]
     for node in normalise:
         copy = onnx.NodeProto()
