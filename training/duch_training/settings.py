@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import field
@@ -14,9 +14,11 @@ from duch.errors import ConfigError
 
 Settings = TypeVar("Settings")
 
+_LARGEST = sys.float_info.max  # so infinity is refused, which JSON cannot hold
+
 
 def setting(
-    default: Any, help: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float = math.inf
+    default: Any, help: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float = _LARGEST
 ) -> Any:
     """A field: its help has the unit; a text is one of `choices`, a number is from `low` to `high`, both included."""
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
@@ -33,10 +35,8 @@ def check_settings(settings: Any) -> None:
             continue
         value = getattr(settings, spec.name)
         wanted = type(spec.default)
-        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-            object.__setattr__(settings, spec.name, value)
-        if type(value) is not wanted:
+        whole_number = wanted is float and type(value) is int
+        if type(value) is not wanted and not whole_number:
             raise ConfigError(f"{spec.name} is {value!r}; wanted {_KIND[wanted]}")
         choices, low = spec.metadata["choices"], spec.metadata["low"]
         if choices and value not in choices:
@@ -45,6 +45,8 @@ def check_settings(settings: Any) -> None:
             raise ConfigError(f"{spec.name} is {value}; wanted at least {low}")
         if low is not None and not value <= spec.metadata["high"]:
             raise ConfigError(f"{spec.name} is {value}; wanted at most {spec.metadata['high']}")
+        if whole_number:
+            object.__setattr__(settings, spec.name, float(value))
 
 
 _KIND = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -73,5 +75,5 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"config {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of a number of 5,000 digits
         raise ConfigError(f"config {path} is no TOML: {error}") from error
