@@ -5,7 +5,6 @@ Shapes: n batch, t tokens.
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 import tempfile
@@ -16,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from .bench_timing import Case, CaseGraph, Limit, Stage, case_of, warm_case
 from .bundle import Bundle
@@ -111,7 +109,7 @@ def warm_cases(
             ("text", "graph", tokens, partial(encoder.encode_tokens, ids, mask)),
             ("text", "whole", tokens, partial(encoder.encode_texts, sentences)),
             ("image", "graph", side, partial(encoder.encode_pixels, pixels)),
-            ("image", "whole", side, partial(_encode_files, encoder, query.jpeg, batch)),
+            ("image", "whole", side, partial(encoder.encode_images, [query.jpeg] * batch)),
         ]
         cases += [partial(warm_case, graph, stage, batch, size, run, limit, meter) for graph, stage, size, run in runs]
     return cases
@@ -131,8 +129,3 @@ def search_cases(retriever: Retriever, query: Query, limit: Limit, meter: Meter 
         return warm_case("search", "scan", 1, tiles, scan, limit, meter)
 
     return [partial(warm_case, "search", "whole", 1, tiles, whole, limit, meter), scan_case]
-
-
-def _encode_files(encoder: Encoder, jpeg: bytes, count: int) -> object:
-    # Opened anew in each run: Pillow keeps what it has decoded.
-    return encoder.encode_images([Image.open(io.BytesIO(jpeg)) for _ in range(count)])

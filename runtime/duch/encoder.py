@@ -102,7 +102,7 @@ class Encoder:
     def encode_images(self, sources: Sequence[ImageSource], batch_size: int = _BATCH_SIZE) -> PackedCodes:
         """Packed codes of images. While a batch is coded the next one is decoded; pixels of two are in memory.
 
-        Shape: n paths, Pillow images or arrays (h, w, 3) uint8 -> (n, b / 8) uint8.
+        Shape: n images, as `load_image` takes them -> (n, b / 8) uint8.
 
         Raises:
             ImageError: an image cannot be used.

@@ -8,12 +8,12 @@ Shapes: n batch, t tokens of the longest sentence in the batch.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 # Pillow is imported by the first image and tokenizers by the first sentence: a query needs one of them.
-ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]"
 
 # Pillow reads the file of an open image when its pixels are first asked for, and two threads may ask for one image.
 _LOADING = threading.Lock()
@@ -69,8 +69,8 @@ class TextPreprocessing:
 def load_image(source: ImageSource) -> Image.Image:
     """Decode an image into Pillow's RGB mode.
 
-    Takes a path, a Pillow image or an array (h, w, 3) uint8. Grey, palette and CMYK become RGB; an alpha channel is
-    dropped; EXIF orientation is ignored, as tiles of the ground have none.
+    Takes a path, the bytes of a file, a Pillow image or an array (h, w, 3) uint8. Grey, palette and CMYK become RGB; an
+    alpha channel is dropped; EXIF orientation is ignored, as tiles of the ground have none.
 
     Raises:
         ImageError: missing, empty, broken or truncated file; over `MAX_PIXELS`; more than 8 bits a channel.
@@ -81,15 +81,14 @@ def load_image(source: ImageSource) -> Image.Image:
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
             raise ImageError(f"array is {source.dtype} {source.shape}; wanted uint8 (height, width, 3)")
         return Image.fromarray(source)
-    if isinstance(source, Image.Image):
-        with _LOADING:
-            return _to_rgb(source, "image")
-    path = Path(source)
-    name = display_path(path)
+    name = "image" if isinstance(source, bytes | Image.Image) else display_path(source)
     try:
-        if path.stat().st_size == 0:
+        if isinstance(source, Image.Image):
+            with _LOADING:
+                return _to_rgb(source, name)
+        if (len(source) if isinstance(source, bytes) else os.stat(source).st_size) == 0:
             raise ImageError(f"{name} is empty (0 bytes); wanted an image file")
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             return _to_rgb(image, name)
     except UnidentifiedImageError:
         raise ImageError(f"{name} is no image that Pillow can read; wanted PNG, JPEG, TIFF, WebP or the like") from None

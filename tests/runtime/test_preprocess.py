@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 import zlib
@@ -192,6 +193,8 @@ def test_truncated_file_is_one_line(tmp_path: Path, kind: str, share: float) -> 
     with pytest.raises(ImageError, match="cut") as error:
         image_to_pixels(path, SIZE32)
     assert "\n" not in str(error.value)
+    with pytest.raises(ImageError, match=r"^image is"):
+        image_to_pixels(path.read_bytes(), SIZE32)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +204,19 @@ def test_files_that_are_no_images_are_named(tmp_path: Path, content: bytes, told
     (tmp_path / "x.png").write_bytes(content)
     with pytest.raises(ImageError, match=rf"x\.png is {told}"):
         load_image(tmp_path / "x.png")
+    with pytest.raises(ImageError, match=f"^image is {told}"):
+        load_image(content)
+
+
+def test_an_open_image_is_decoded_when_it_is_used_and_says_then_what_is_wrong(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "cut.png")
+    data = (tmp_path / "cut.png").read_bytes()
+    assert np.array_equal(load_image(data), RGB)
+    with (
+        Image.open(io.BytesIO(data[:200])) as opened,
+        pytest.raises(ImageError, match=r"^image is broken or truncated"),
+    ):
+        load_image(opened)
 
 
 def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
@@ -218,6 +234,8 @@ def test_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, side
     with pytest.raises(ImageError, match=r"bomb\.png") as error:
         load_image(tmp_path / "bomb.png")
     assert "\n" not in str(error.value)
+    with pytest.raises(ImageError, match=r"^image has .* pixels"):
+        load_image((tmp_path / "bomb.png").read_bytes())
 
 
 @pytest.mark.parametrize(

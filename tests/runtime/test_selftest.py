@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import struct
 import sys
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +74,12 @@ def flipped(codes: np.ndarray, *bits: int) -> np.ndarray:
     return np.packbits(unpacked, axis=1)
 
 
+def huge_png() -> bytes:
+    """The beginning of a file that says it has more pixels than Pillow opens."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + bytes(12)
+
+
 def names(result: SelfTest) -> list[str]:
     return [check.name for check in result.failed]
 
@@ -105,6 +113,7 @@ def test_device_that_gives_the_golden_codes_is_fit() -> None:
         ({"golden": {"pixels": golden().pixels ^ np.array([0, 1], np.uint8)[:, None, None, None]}}, []),
         ({"golden": {"pixels": golden().pixels ^ np.array([0, 2], np.uint8)[:, None, None, None]}}, ["JPEG pixels"]),
         ({"golden": {"png": b"no picture"}}, ["PNG pixels", "image graph"]),
+        ({"golden": {"jpeg": huge_png()}}, ["JPEG pixels"]),
         ({"golden": {"captions": golden().captions[::-1]}}, ["token ids and mask", "text codes"]),
         (
             {"golden": {"input_ids": golden().input_ids[:, :-1], "attention_mask": golden().attention_mask[:, :-1]}},
