@@ -13,8 +13,11 @@ from .providers import CPU, ProviderFallbackWarning, choose, emptied, fell_back,
 
 GraphName = Literal["image", "text"]
 
-_INPUTS: dict[GraphName, tuple[str, ...]] = {"image": ("pixels",), "text": ("input_ids", "attention_mask")}
-_OUTPUTS = ("codes", "relaxed")
+_INPUTS: dict[GraphName, dict[str, str]] = {
+    "image": {"pixels": "tensor(uint8)"},
+    "text": {"input_ids": "tensor(int64)", "attention_mask": "tensor(int64)"},
+}
+_OUTPUTS = {"codes": "tensor(uint8)", "relaxed": "tensor(float)"}
 
 _WARNING, _FATAL = 2, 4  # levels of onnxruntime's log; the first is its default
 
@@ -40,18 +43,20 @@ def open_session(file: Path, graph: GraphName, *, providers: Sequence[str], allo
     if not hasattr(onnxruntime, "InferenceSession"):
         raise MissingPackageError(emptied())
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; its warnings about graphs are not the user's business
+    options.log_severity_level = _FATAL  # what it logs as an error it raises too, and we tell it once
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Spinning threads burn a core between two queries: 127 % -> 49 % of CPU at one query every 20 ms.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
+    model = str(file) if str(file).isprintable() else file.read_bytes()  # it opens paths of UTF-8 alone
 
     def start(chosen: list[str]) -> Any:
         if chosen != [CPU]:  # pages about a provider that does not start, of which we tell one line
             onnxruntime.set_default_logger_severity(_FATAL)
         try:
             # Its own fallback would print to stdout, and change providers in the middle of a run.
-            return onnxruntime.InferenceSession(str(file), options, providers=chosen, enable_fallback=0)
+            return onnxruntime.InferenceSession(model, options, providers=chosen, enable_fallback=0)
         finally:
             onnxruntime.set_default_logger_severity(_WARNING)
 
@@ -71,13 +76,19 @@ def open_session(file: Path, graph: GraphName, *, providers: Sequence[str], allo
         if not allow_fallback:
             raise ProviderError(not_started(lost[0], f"onnxruntime fell back to {', '.join(obtained)}"))
         warnings.warn(fell_back(lost, obtained), ProviderFallbackWarning, stacklevel=2)
-    inputs, outputs = ([node.name for node in nodes] for nodes in (session.get_inputs(), session.get_outputs()))
-    if sorted(inputs) != sorted(_INPUTS[graph]) or not set(_OUTPUTS) <= set(outputs):
+    inputs, outputs = (
+        {node.name: node.type for node in nodes} for nodes in (session.get_inputs(), session.get_outputs())
+    )
+    if inputs != _INPUTS[graph] or not _OUTPUTS.items() <= outputs.items():
         raise BundleError(
-            f"{display_path(file)} has inputs {', '.join(inputs)} and outputs {', '.join(outputs)}; "
-            f"wanted {', '.join(_INPUTS[graph])} and {', '.join(_OUTPUTS)}"
+            f"{display_path(file)} has inputs {_typed(inputs)} and outputs {_typed(outputs)}; "
+            f"wanted {_typed(_INPUTS[graph])} and {_typed(_OUTPUTS)}"
         )
     return session
+
+
+def _typed(values: dict[str, str]) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in values.items())
 
 
 def _start_those_that_can(start: Callable[[list[str]], Any], chosen: list[str], *, allow_fallback: bool) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -191,11 +193,30 @@ def test_graph_of_the_other_kind_is_refused(tmp_path: Path) -> None:
     for name in ("image.onnx", "tokenizer.json"):
         (tmp_path / name).write_bytes((TINY / name).read_bytes())
     (tmp_path / "text.onnx").write_bytes((TINY / "image.onnx").read_bytes())
-    with pytest.raises(BundleError, match=r"has inputs pixels .* wanted input_ids, attention_mask"):
+    with pytest.raises(BundleError, match=r"has inputs pixels .* wanted input_ids tensor\(int64\), attention_mask"):
         Encoder(with_graph(tmp_path)).encode_texts(["a river"])
 
 
-def test_token_that_the_graph_does_not_know_is_one_line(tmp_path: Path) -> None:
+def test_graph_that_gives_codes_of_another_type_is_refused(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(TINY / "text.onnx")
+    (cast,) = [node for node in model.graph.node if "codes" in node.output]
+    cast.attribute[0].i = onnx.TensorProto.FLOAT
+    (codes,) = [output for output in model.graph.output if output.name == "codes"]
+    codes.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    onnx.save(model, tmp_path / "text.onnx")
+    with pytest.raises(BundleError, match=r"outputs .*codes tensor\(float\).* wanted .* codes tensor\(uint8\)"):
+        Encoder(with_graph(tmp_path)).load("text")
+
+
+def test_bundle_in_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"b\xfcndel")
+    shutil.copytree(TINY, folder)
+    golden = read_bundle(folder).golden()
+    assert np.array_equal(Encoder(folder).encode_texts(golden.captions), golden.text_codes)
+
+
+def test_token_that_the_graph_does_not_know_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for name in ("text.onnx", "tokenizer.json"):
         (tmp_path / name).write_bytes((TINY / name).read_bytes())
     whole = (tmp_path / "tokenizer.json").read_text()
@@ -203,6 +224,7 @@ def test_token_that_the_graph_does_not_know_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"text\.onnx of .* fails") as error:
         Encoder(with_graph(tmp_path)).encode_texts(["mountain"])
     assert "\n" not in str(error.value)
+    assert capfd.readouterr().err == ""  # onnxruntime would log it too, in colours
 
 
 def test_manifest_with_another_width_than_the_graph_is_refused() -> None:
