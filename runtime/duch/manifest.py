@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +30,10 @@ Precision = Literal["fp32", "fp16", "int8"]
 # bytes and never has to print a float as Python does.
 _TAIL = ',\n  "manifest_sha256": "{}"\n}}\n'
 _TAIL_BYTES = len(_TAIL.format("0" * 64))
+
+# Those who sign a manifest choose its numbers: a side of 10^6 would take 3 TB for one image.
+_LARGEST_SIDE = 8192
+_LARGEST = 2**31 - 1
 
 AGAIN = "copy or export the bundle again"
 
@@ -161,7 +166,7 @@ def read_manifest(file: Path) -> Manifest:
     except OSError as error:
         raise BundleError(f"{name} cannot be read: {error.strerror}") from error
     try:
-        raw = json.loads(data, parse_constant=_no_constant)
+        raw = json.loads(data, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise BundleCorruptError(f"{name} is no JSON: {one_line(error)}; {AGAIN}") from error
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
@@ -188,7 +193,7 @@ def _manifest_from_json(top: _Fields, version: int) -> Manifest:
         raise BundleCorruptError(f"{top.name}: {error}") from error
     manifest = Manifest(
         n_bits=n_bits,
-        image=ImagePreprocessing(size=image.integer("size", 1)),
+        image=ImagePreprocessing(size=image.integer("size", 1, _LARGEST_SIDE)),
         text=TextPreprocessing(max_tokens=text.integer("max_tokens", 1), pad_id=text.integer("pad_id", 0)),
         image_graph=_graph_info(graphs.child("image")),
         text_graph=_graph_info(graphs.child("text")),
@@ -230,10 +235,10 @@ class _Fields:
     raw: dict[str, Any]
     name: str  # file and place in it, for messages
 
-    def integer(self, key: str, least: int) -> int:
+    def integer(self, key: str, least: int, most: int = _LARGEST) -> int:
         value = self.raw.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise self.wrong(key, value, f"an integer from {least} up")
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise self.wrong(key, value, f"an integer from {least} to {most:,}")
         return value
 
     def string(self, key: str) -> str:
@@ -261,3 +266,10 @@ class _Fields:
 
 def _no_constant(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is more than a double holds")
+    return value

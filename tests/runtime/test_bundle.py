@@ -220,6 +220,13 @@ def test_manifest_that_is_no_json_object_is_one_line(folder: Path, content: byte
         (lambda raw: raw.pop("n_bits"), "n_bits is missing"),
         (lambda raw: raw["preprocessing"]["image"].update(size=0), "size is 0"),
         (lambda raw: raw["preprocessing"]["text"].update(pad_id=-1), "pad_id is -1"),
+        (lambda raw: raw["preprocessing"]["text"].update(pad_id=2**70), "pad_id is 1180591620717411303424; wanted"),
+        (
+            lambda raw: raw["preprocessing"]["image"].update(size=10**6),
+            "size is 1000000; wanted an integer from 1 to 8,192",
+        ),
+        (lambda raw: raw["graphs"]["text"].update(golden_budget=10**400), "golden_budget is 1000"),
+        (lambda raw: raw.update(format_version=10**400), "format_version is 1000"),
         (lambda raw: raw["preprocessing"].update(text=None), "text is null"),
         (lambda raw: raw["graphs"]["text"].update(precision="int4"), "int4"),
         (lambda raw: raw["graphs"]["text"].update(batch_invariant=1), "batch_invariant is 1"),
@@ -237,6 +244,13 @@ def test_wrong_types_in_a_signed_manifest_are_named(
     with pytest.raises(BundleCorruptError, match=MANIFEST) as error:
         read_bundle(folder)
     assert told in one_line(error)
+
+
+def test_number_that_no_double_holds_is_refused(folder: Path) -> None:
+    data = (folder / MANIFEST).read_bytes()
+    (folder / MANIFEST).write_bytes(data.replace(b'"n_bits": 32', b'"n_bits": 1e999'))
+    with pytest.raises(BundleCorruptError, match="1e999 is more than a double holds"):
+        read_bundle(folder)
 
 
 def test_pinned_fingerprint(folder: Path) -> None:
