@@ -137,3 +137,24 @@ def test_row_does_not_feel_a_strong_neighbour() -> None:
     session = open_session(quantize_per_token(model, [{"x": one[None]} for one in x], weight_bits=7))
     loud = np.concatenate([x[:1], 1000 * x[1:2]])
     np.testing.assert_array_equal(session.run(None, {"x": loud})[0][0], session.run(None, {"x": x[:1]})[0][0])
+
+
+@pytest.mark.parametrize("activation", ["Identity", "Relu"])
+def test_channel_that_calibration_never_heard_does_not_drown_its_row(activation: str) -> None:
+    model, x = chain(activation)
+    silent = x.copy()
+    silent[..., 4] = 0
+    quantized = quantize_per_token(model, [{"x": one[None]} for one in silent], weight_bits=8)
+    ours, wanted = (open_session(one).run(None, {"x": np.abs(x)})[0] for one in (quantized, model))
+    assert np.abs(ours - wanted).max() < 0.03 * np.abs(wanted).max()
+
+
+def test_rows_of_tokens_may_lie_on_two_axes() -> None:
+    """As in MobileViT, (n, patches, t, 8); sentences of different length in one go."""
+    model, x = chain("Identity")
+    for ends, width in ((model.graph.input, 8), (model.graph.output, 3)):
+        ends[0].CopyFrom(helper.make_tensor_value_info(ends[0].name, TensorProto.FLOAT, ["n", "p", "t", width]))
+    folded = [one.reshape(1, 1, 5, 8)[:, :, : 2 + number % 4] for number, one in enumerate(x)]
+    quantized = quantize_per_token(model, [{"x": one} for one in folded], weight_bits=8)
+    ours, wanted = (open_session(one).run(None, {"x": folded[3]})[0] for one in (quantized, model))
+    assert np.abs(ours - wanted).max() < 0.02 * np.abs(wanted).max()

@@ -159,3 +159,13 @@ def test_no_calibration_samples_is_an_error(image_fp32: onnx.ModelProto, text_fp
         quantize_image(image_fp32, Recipe.INT8, np.zeros((0, 32, 32, 3), np.uint8))
     with pytest.raises(BundleError, match="no calibration sentences"):
         quantize_text(text_fp32, Recipe.INT8, [])
+
+
+def test_what_a_quantizer_raises_is_one_line(
+    checkpoint: Checkpoint, image_fp32: onnx.ModelProto, text_fp32: onnx.ModelProto, sentences: list[Feed]
+) -> None:
+    with pytest.raises(BundleError, match=r"^the image graph cannot be quantized: .*; try --recipe fp32") as caught:
+        quantize_image(image_fp32, Recipe.INT8, checkpoint.calibration_pixels[:, :20])
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BundleError, match=r"^the text graph cannot be quantized: "):
+        quantize_text(text_fp32, Recipe.INT8, [{"input_ids": sentences[0]["input_ids"]}])

@@ -7,8 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from duch.errors import BundleError
-from duch_export.quantize.surgery import exact_nodes, rebuilt, split_gemm, through_files, weights_of
+from duch_export.quantize.surgery import exact_nodes, rebuilt, split_gemm, weights_of
 from duch_export.session import open_session
 
 
@@ -45,11 +44,3 @@ def test_rebuilt_keeps_the_constants_that_are_read(text_fp32: onnx.ModelProto) -
     same = rebuilt(text_fp32, text_fp32.graph.node, {"unread": np.zeros(3)})
     assert weights_of(same).keys() == weights_of(text_fp32).keys()
     assert not same.graph.value_info
-
-
-def test_failing_quantizer_is_one_line(text_fp32: onnx.ModelProto) -> None:
-    def run(*_: object) -> None:
-        raise RuntimeError("first line\nsecond line")
-
-    with pytest.raises(BundleError, match=r"^the input_ids graph cannot be quantized: first line second line; try"):
-        through_files(text_fp32, run)

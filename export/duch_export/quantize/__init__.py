@@ -13,7 +13,8 @@ sign and packing, is exact and is never quantized.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -22,7 +23,7 @@ import onnx
 from numpy.typing import NDArray
 
 from duch.bundle import GraphInfo
-from duch.errors import BundleError
+from duch.errors import BundleError, DuchError, one_line
 from duch_export.session import Feed
 
 from .dynamic import quantize_dynamic
@@ -68,6 +69,20 @@ class QuantizedGraph:
     info: GraphInfo
 
 
+@contextmanager
+def _as_bundle_error(name: str) -> Iterator[None]:
+    """Tell in one line what a quantizer raises, which is nearly anything."""
+    try:
+        yield
+    except (DuchError, OSError):  # a full disk is no fault of the graph
+        raise
+    except Exception as error:
+        raise BundleError(
+            f"the {name} graph cannot be quantized: {one_line(error)[:300]}; try --recipe fp32"
+        ) from error
+
+
+@_as_bundle_error("image")
 def quantize_image(
     model: onnx.ModelProto, recipe: Recipe, calibration_pixels: NDArray[np.uint8], target: Target = Target.ANY
 ) -> QuantizedGraph:
@@ -90,6 +105,7 @@ def quantize_image(
     return _quantize(model, Recipe.INT8 if recipe is Recipe.OPTIMUM else recipe, calibration, target, "images")
 
 
+@_as_bundle_error("text")
 def quantize_text(
     model: onnx.ModelProto, recipe: Recipe, calibration: Sequence[Feed], target: Target = Target.ANY
 ) -> QuantizedGraph:

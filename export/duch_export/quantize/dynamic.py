@@ -29,7 +29,6 @@ def quantize_dynamic(model: onnx.ModelProto, target: Target) -> onnx.ModelProto:
 
     Raises:
         MissingPackageError: the extra [optimum] is not installed.
-        BundleError: the graph cannot be quantized.
     """
     with needs_extra("optimum", "the recipe optimum"):
         from optimum.onnxruntime import ORTQuantizer

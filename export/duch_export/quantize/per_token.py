@@ -33,7 +33,7 @@ _SMOOTHING = 0.5  # share of the strength that goes from x to the weights; 0.65 
 # Share of the mean channel's strength that each is taken to have. One that calibration never saw speak would else be
 # strengthened most of all, and drown its row when it does: with 8 sentences .9821 of the bits on held-out ones, .9987
 # with this; on sentences about other things .8828 and .9785.
-_LEAST_STRENGTH = 0.0
+_LEAST_STRENGTH = 0.1
 _FLOORS = {"Gelu": 0.1701, "Relu": 0.0}  # no value of theirs is below minus this
 _TOGETHER = 8  # inputs whose activations are held at once
 _SMALL_TABLE = 10_000  # values of an embedding that is left as it is

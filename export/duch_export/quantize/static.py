@@ -40,9 +40,6 @@ def quantize_static(model: onnx.ModelProto, calibration: Sequence[Feed], *, weig
         model: the fp32 graph.
         calibration: inputs, one image each.
         weight_bits: 7 or 8.
-
-    Raises:
-        BundleError: the graph cannot be quantized.
     """
 
     def run(source: Path, target: Path) -> None:
@@ -100,7 +97,7 @@ def _round_layers(
     squares: dict[str, NDArray[np.float32]] = {}
     for values in watch(model, list(dict.fromkeys(node.input[0] for node in layers)), calibration, together=_BATCH):
         for node in layers:
-            rows = values[node.input[0]]
+            rows = np.concatenate(values[node.input[0]])  # (n, c, h, w), or (n, d) of a Gemm
             if node.op_type == "Conv":
                 rows = _places(rows, node, weights[node.input[1]].shape[2:], generator)
             squares[node.name] = squares.get(node.name, 0) + rows.T @ rows

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -15,11 +14,8 @@ from duch_export.session import Feed, open_session
 
 def watch(
     model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feed], *, together: int
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield the values of some float tensors, for so many inputs at a time; each runs alone, so nothing is padded.
-
-    Shape: rows of channels (r, d), or maps (n, d, h, w).
-    """
+) -> Iterator[dict[str, tuple[NDArray[Any], ...]]]:
+    """Yield the values of some float tensors, for so many inputs at a time; each runs alone, so nothing is padded."""
     if not names:
         return  # asked for nothing, onnxruntime would give all outputs
     watched = onnx.ModelProto()
@@ -31,10 +27,4 @@ def watch(
     session = open_session(watched)
     for start in range(0, len(feeds), together):
         runs = [session.run(list(names), feed) for feed in feeds[start : start + together]]
-        yield {
-            name: np.concatenate([_rows(value) for value in values]) for name, *values in zip(names, *runs, strict=True)
-        }
-
-
-def _rows(value: NDArray[Any]) -> NDArray[Any]:
-    return value if value.ndim == 4 else value.reshape(-1, value.shape[-1])
+        yield dict(zip(names, zip(*runs, strict=True), strict=True))
