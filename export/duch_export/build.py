@@ -132,7 +132,7 @@ def export_checkpoint(
     gate = judge(parity, config.gate)
     on_progress("writing the report")
     findings = Findings(
-        name=display_path(Path(bundle_folder).name),
+        name=display_path(Path(os.path.abspath(bundle_folder)).name),
         fingerprint=candidate.fingerprint,
         n_bits=candidate.n_bits,
         dataset=str(checkpoint.facts.get("dataset", "unknown")),

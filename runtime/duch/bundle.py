@@ -26,7 +26,7 @@ import numpy as np
 
 from .codes import check_n_bits
 from .display import display_path
-from .durable import fsync_folder
+from .durable import check_place, fsync_folder, rename_folder
 from .errors import BundleCorruptError, BundleError, one_line
 from .golden import Golden, golden_from_arrays, golden_to_npz
 from .manifest import (
@@ -237,7 +237,7 @@ def write_bundle(
                 stream.write(data)
                 _fsync(stream)
         fsync_folder(beside)
-        _rename_into_place(beside, target)
+        rename_folder(beside, target)
         fsync_folder(target.parent)
     except OSError as error:
         raise BundleError(f"{display_path(target)} cannot be written: {error.strerror or error}") from error
@@ -250,10 +250,16 @@ def check_writable(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Say early whether `write_bundle` would refuse the folder, before hours of work are lost to it.
 
     Raises:
-        BundleError: the folder holds something that must not be replaced.
+        BundleError: the folder holds something that must not be replaced, or nothing can be written there.
     """
     path = Path(folder)
     name = display_path(path)
+    try:
+        check_place(path)
+    except OSError as error:
+        raise BundleError(
+            f"{name} cannot be written: {display_path(error.filename)}: {error.strerror}; choose another place"
+        ) from error
     if not os.path.lexists(path):
         return
     if not path.is_dir():
@@ -279,21 +285,6 @@ def _looks_like_bundle(path: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(raw, dict) and raw.get("format") == FORMAT
-
-
-def _rename_into_place(new: Path, target: Path) -> None:
-    """Rename a folder over nothing, an empty folder or a bundle; if that fails, the old bundle comes back."""
-    if not target.exists() or not any(target.iterdir()):
-        os.rename(new, target)
-        return
-    old = new.with_suffix(".old")
-    os.rename(target, old)
-    try:
-        os.rename(new, target)
-    except BaseException:
-        os.rename(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _fsync(stream: BinaryIO) -> None:

@@ -1,9 +1,11 @@
-"""Files that are whole or not there, also after a power cut."""
+"""Files and folders that are whole or not there, also after a power cut."""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +23,39 @@ def fsync_folder(folder: str | os.PathLike[str]) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Say early whether something could be made there, before hours of work are lost to it.
+
+    Raises:
+        OSError: what is closest above it is no folder, or cannot be written to; its file name is that.
+    """
+    place = Path(os.path.realpath(path))
+    above = next((parent for parent in place.parents if os.path.lexists(parent)), place)
+    if not above.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(above))
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(above))
+
+
+def rename_folder(new: Path, target: Path) -> None:
+    """Rename a folder over nothing, an empty one or an older one; if that fails, the older one comes back.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    if not target.exists() or not any(target.iterdir()):
+        os.rename(new, target)
+        return
+    old = new.with_suffix(".old")
+    os.rename(target, old)
+    try:
+        os.rename(new, target)
+    except BaseException:  # an interrupt too
+        os.rename(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

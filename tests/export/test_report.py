@@ -109,6 +109,15 @@ def test_a_report_lies_beside_its_bundle(bundle: str, asked: Path | None, wanted
     assert report_folder_of(bundle, asked) == Path(wanted)
 
 
+@pytest.mark.parametrize(("bundle", "wanted"), [(".", "x/y-report"), ("../y", "x/y-report"), ("..", "x-report")])
+def test_a_bundle_in_the_working_folder_has_its_report_beside(
+    bundle: str, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "x" / "y")
+    assert report_folder_of(bundle, None).resolve() == tmp_path / wanted
+
+
 def test_an_older_report_is_replaced_and_nothing_else(findings: Findings, failing: Findings, tmp_path: Path) -> None:
     report, bundle = tmp_path / "report", tmp_path / "bundle"
     check_report_folder(report, bundle)
@@ -147,6 +156,43 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
         write_report(tmp_path / "report", findings)
     assert os.listdir(tmp_path) == ["report"]
     assert "**Passed**" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_an_interrupt_leaves_the_old_report(
+    findings: Findings, failing: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(tmp_path / "report", findings)
+    rename, calls = os.rename, []
+
+    def second_is_interrupted(source: Path, target: Path) -> None:
+        calls.append(source)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", second_is_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_report(tmp_path / "report", failing)
+    assert os.listdir(tmp_path) == ["report"]
+    assert "**Passed**" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_a_report_goes_through_a_link_and_into_the_working_folder(
+    findings: Findings, failing: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    write_report(tmp_path / "link", findings)
+    monkeypatch.chdir(tmp_path / "real")
+    write_report(Path("."), failing)
+    assert "**Failed**" in (tmp_path / "link" / "report.md").read_text()
+    assert sorted(os.listdir(tmp_path)) == ["link", "real"]
+
+
+def test_a_report_below_a_file_is_refused_early(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("x")
+    with pytest.raises(BundleError, match=r"thesis\.txt: Not a directory; .*--report"):
+        check_report_folder(tmp_path / "thesis.txt" / "report", tmp_path / "bundle")
 
 
 def test_thresholds_of_the_report_are_those_asked_for(fp32_report: ParityReport, tmp_path: Path) -> None:

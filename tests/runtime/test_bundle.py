@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import duch.bundle
-from duch.bundle import Bundle, read_bundle, write_bundle
+from duch.bundle import Bundle, check_writable, read_bundle, write_bundle
 from duch.encoder import Encoder
 from duch.errors import BundleCorruptError, BundleError, BundleVersionError, DuchError, InputError
 from duch.manifest import HASHED_FILES, MANIFEST
@@ -290,6 +290,9 @@ def test_folder_that_is_no_bundle_is_never_replaced(tmp_path: Path, overwrite: b
         write(tmp_path, read_bundle(TINY), overwrite=overwrite)
     with pytest.raises(BundleError, match="is a file"):
         write(tmp_path / "thesis.txt", read_bundle(TINY), overwrite=overwrite)
+    with pytest.raises(BundleError, match=r"thesis\.txt: Not a directory; choose another place") as error:
+        check_writable(tmp_path / "thesis.txt" / "new" / "bundle", overwrite=overwrite)
+    one_line(error)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from duch.display import display_path, printable
+from duch.durable import check_place, rename_folder
 from duch.errors import BundleError
 
 from .findings import Findings
@@ -22,17 +23,29 @@ _FILES = ("report.md", "report.json", *PICTURES)
 
 def report_folder_of(bundle: str | os.PathLike[str], report: Path | None) -> Path:
     """Where the report of a bundle goes: where it was asked for, else `BUNDLE-report`."""
+    if report is not None:
+        return report
     path = Path(bundle)
-    return report if report is not None else path.with_name(f"{path.name or path.resolve().name}-report")
+    if path.name in ("", ".."):  # the working folder or one above it, which has a name of its own
+        path = path.resolve()
+    return path.with_name(f"{path.name}-report")
 
 
 def check_report_folder(folder: Path, bundle: str | os.PathLike[str]) -> None:
     """Say early whether a report may be written there: in a new or empty folder, or over an older report.
 
     Raises:
-        BundleError: something else would be lost, or it lies in the bundle, which holds its own files alone.
+        BundleError: something else would be lost, it lies in the bundle, which holds its own files alone, or nothing
+            can be written there.
     """
     name = display_path(folder)
+    try:
+        check_place(folder)
+    except OSError as error:
+        raise BundleError(
+            f"the report {name} cannot be written: {display_path(error.filename)}: {error.strerror}; choose another "
+            "place with --report"
+        ) from error
     if folder.resolve() == Path(bundle).resolve() or Path(bundle).resolve() in folder.resolve().parents:
         raise BundleError(f"the report {name} would lie in the bundle; choose a folder outside it with --report")
     if not os.path.lexists(folder):
@@ -54,8 +67,8 @@ def write_report(folder: Path, findings: Findings) -> None:
     Raises:
         BundleError: it cannot be written; an older report stays.
     """
-    beside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.writing")
-    old = beside.with_suffix(".old")
+    target = Path(os.path.realpath(folder))  # a link stays, the folder it points at is replaced
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.writing")
     raw = {
         "format": _FORMAT,
         "passed": not findings.failed,
@@ -69,16 +82,11 @@ def write_report(folder: Path, findings: Findings) -> None:
         (beside / "report.json").write_text(json.dumps(raw, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         (beside / "report.md").write_text(markdown(findings), encoding="utf-8")
         draw(beside, findings.parity)
-        if folder.exists():
-            os.rename(folder, old)
-        os.rename(beside, folder)
+        rename_folder(beside, target)
     except OSError as error:
-        if old.exists() and not folder.exists():
-            os.rename(old, folder)
         raise BundleError(f"the report {display_path(folder)} cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_report(folder: Path) -> bool:
