@@ -35,7 +35,7 @@ class ProviderFallbackWarning(UserWarning):
 def full_names(names: Sequence[str]) -> tuple[str, ...]:
     """Names as onnxruntime has them, each once, in the order given.
 
-    Takes the short names `SHORT_NAMES`, and any name that ends in ExecutionProvider.
+    Takes the short names `SHORT_NAMES`, and any word that ends in ExecutionProvider.
 
     Raises:
         InputError: no name, or one that is neither.
@@ -47,7 +47,7 @@ def full_names(names: Sequence[str]) -> tuple[str, ...]:
     found = []
     for name in names:
         full = SHORT_NAMES.get(name.lower(), name)
-        if not full.endswith("ExecutionProvider"):
+        if not full.endswith("ExecutionProvider") or not full.isidentifier():
             raise InputError(
                 f"execution provider {name!r} is unknown; wanted {', '.join(SHORT_NAMES)}, "
                 "or a full name of onnxruntime's such as XnnpackExecutionProvider"

@@ -59,7 +59,7 @@ def test_short_names_are_those_of_onnxruntime() -> None:
     assert full_names("cpu") == (CPU,)
 
 
-@pytest.mark.parametrize("names", [["gpu"], ["cpu", ""], ["CUDAExecutionProvidr"], []])
+@pytest.mark.parametrize("names", [["gpu"], ["cpu", ""], ["CUDAExecutionProvidr"], ["\x1b[31mExecutionProvider"], []])
 def test_unknown_names_are_refused_with_the_known_ones(names: list[str]) -> None:
     with pytest.raises(InputError, match=r"wanted.*cpu, cuda, tensorrt, openvino, coreml"):
         Encoder(TINY, providers=names)
