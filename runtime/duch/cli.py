@@ -7,7 +7,9 @@ code 1, an interrupt is 130.
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 import warnings
 from importlib import import_module
 from typing import Any
@@ -65,6 +67,8 @@ class _Commands(click.Group):
             raise _Failure(f"{where}{error.strerror or error}") from error
         except MemoryError as error:
             raise _Failure("out of memory; use a smaller batch or a smaller input") from error
+        except RecursionError as error:
+            raise _Failure("a JSON file is nested too deeply to be shown") from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,6 +80,8 @@ def main(ctx: click.Context) -> None:
     On the edge: encode, index, search, and selftest, bench for the device. On the workstation: scenes, train, evaluate,
     export.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # letters that the locale lacks are no reason to lose a result
+        sys.stdout.reconfigure(errors="backslashreplace")
     ctx.with_resource(warnings.catch_warnings())
     # What Pillow warns of (truncated files, decompression bombs) is refused with a line of our own.
     warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -495,3 +495,11 @@ def test_an_interrupt_while_the_command_is_imported_is_no_traceback(gallery: Pat
             text=True,
         )
         assert (done.returncode, done.stderr.strip()) == (130, "duch: interrupted"), name
+
+
+def test_letters_that_the_locale_lacks_are_escaped_and_end_nothing() -> None:
+    command = [sys.executable, "-m", "duch", "encode", str(TINY), "--text", "a river 河"]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("  a river \\u6cb3\n")

@@ -246,6 +246,16 @@ def test_values_of_a_file_cannot_harm_the_terminal(tmp_path: Path, hostile: Any)
         assert json.loads(duch("info", folder, "--json").stdout)["kind"] in ("bundle", "checkpoint")
 
 
+def test_what_is_nested_too_deeply_to_be_written_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep: Any = []  # Python 3.12 and later read deeper JSON than they write
+    for _ in range(5000):
+        deep = [deep]
+    monkeypatch.setattr("duch.info.describe", lambda _: {"report": deep})
+    result = duch("info", TINY, "--json")
+    assert result.exit_code == 1
+    assert result.stderr == "duch: a JSON file is nested too deeply to be shown\n"
+
+
 def test_empty_path_is_refused() -> None:
     with pytest.raises(InputError):
         describe("/dev/null/x")
