@@ -168,7 +168,10 @@ def _machine(cpu: CpuFacts, software: SoftwareFacts) -> list[tuple[str, str]]:
     versions = [f"Python {software.python}", f"numpy {software.numpy}", *packages, software.kernel]
     rows = [
         ("processor", printable(f"{cpu.model or 'unknown'}, {cpu.architecture}, {cores}")),
-        ("flags", f"{' '.join(cpu.flags) or 'none known'}: {dot_products} int8 dot products (VNNI or the like)"),
+        (
+            "flags",
+            f"{' '.join(cpu.flags)}: {dot_products} int8 dot products (VNNI or the like)" if cpu.flags else "not known",
+        ),
         ("software", ", ".join(versions)),
     ]
     clock = [f"governor {cpu.governor}" if cpu.governor else "", f"{cpu.mhz:.0f} MHz" if cpu.mhz else ""]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import struct
 import sys
 import zlib
@@ -19,6 +20,7 @@ from click.testing import CliRunner, Result
 from duch.bundle import Gate, Golden, read_bundle, write_bundle
 from duch.cli import main
 from duch.errors import BundleCorruptError, BundleError, InputError, MissingPackageError
+from duch.machine import cpu_facts
 from duch.preprocess import TextPreprocessing
 from duch.selftest import SelfTest, selftest
 
@@ -213,6 +215,11 @@ def test_fallback_that_was_allowed_is_shown() -> None:
     assert result.graphs["image"].providers == (CPU,)
     (check,) = [check for check in result.checks if check.name == "image provider"]
     assert (check.found, check.wanted) == (CPU, f"{CUDA} or a fallback")
+
+
+def test_a_processor_without_flags_is_not_said_to_lack_instructions() -> None:
+    result = replace(selftest(TINY), cpu=cpu_facts(Path("nowhere")))
+    assert re.search(r"^flags +not known$", result.table(), re.MULTILINE)
 
 
 def test_two_packages_of_onnxruntime_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
