@@ -1,7 +1,7 @@
 """How fast this device runs a bundle: cold and warm, each graph alone and whole, and the search.
 
     result = measure(read_bundle("bundle/"), gallery="gallery/")
-    print(duch.bench_report.table(result))
+    print(duch.bench_table.bench_table(result))
 
 Inputs come from the golden inputs of the bundle, so a device needs nothing else. The result is plain JSON values:
 

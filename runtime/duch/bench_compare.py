@@ -64,7 +64,7 @@ def read_measurement(file: Path) -> Measurement:
         raise InputError(f"{name} has {found}; wanted {SCHEMA}, which this `duch bench --json` writes")
     try:
         return measurement(raw)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         problem = f"has no {error}" if isinstance(error, KeyError) else f"makes no sense: {one_line(error)[:100]}"
         raise InputError(f"{name} {problem}; measure again with `duch bench --json`") from error
 
@@ -73,7 +73,7 @@ def measurement(raw: Mapping[str, Any]) -> Measurement:
     """What a comparison needs of a measurement in the schema of `duch.bench`.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: it is not in that schema.
+        ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError: it is not in that schema.
     """
     hardware, software = raw["hardware"], raw["software"]
     settings = {
@@ -152,4 +152,4 @@ def compare_measurements(old: Measurement, new: Measurement, *, threshold: float
 def _positive(value: object) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
         raise ValueError(f"a figure is {value!r}")
-    return value
+    return float(value)

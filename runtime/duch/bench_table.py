@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .display import printable
+
 CaseKey = tuple[str, str, int, int]  # graph, stage, batch, size
 
 TITLES = {
@@ -27,13 +29,15 @@ def bench_table(result: Mapping[str, Any]) -> str:
     hardware, software, bundle, memory = (result[name] for name in ("hardware", "software", "bundle", "memory"))
     cpu = [hardware["model"], hardware["architecture"], f"{hardware['cores']} cores", hardware["governor"]]
     cpu.append(f"{hardware['mhz']:.0f} MHz" if hardware["mhz"] else None)
-    graphs = ", ".join(f"{name} {info['precision']} ({info['recipe']})" for name, info in bundle["graphs"].items())
+    graphs = ", ".join(
+        f"{name} {info['precision']} ({printable(info['recipe'])})" for name, info in bundle["graphs"].items()
+    )
     sizes = ", ".join(f"{file} {size / 1e6:.1f}" for file, size in bundle["bytes"].items())
     onnxruntimes = ", ".join(f"{name} {version}" for name, version in software["onnxruntime"].items())
     threads = ", ".join(f"{name} {count}" for name, count in result["threads"].items())
     before, after, peak = (_megabytes(memory[name]) for name in ("before_mb", "after_mb", "peak_mb"))
     lines = [
-        f"- CPU: {', '.join(filter(None, cpu))}; {' '.join(hardware['flags'])}",
+        f"- CPU: {printable(', '.join(filter(None, cpu)))}; {' '.join(hardware['flags']) or 'flags not known'}",
         f"- software: duch {result['duch']}, {onnxruntimes}, Python {software['python']}, {software['kernel']}",
         f"- bundle: {bundle['fingerprint'][:12]}, {bundle['n_bits']} bits, {graphs}; MB: {sizes}",
         f"- provider: {obtained(result)}; threads: {threads}",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,9 +13,10 @@ import click
 from .cli_common import open_bundle
 from .display import display_path, printable
 from .errors import InputError
-from .options import PATH, provider_options
+from .options import PATH, Number, expect_fingerprint_option, provider_options
 
 _MOST_IN_A_BATCH = 1024  # 150 MB of pixels at 224 x 224
+_MOST_SECONDS, _MOST_RUNS = 3600, 1_000_000  # more would be a slip of the keyboard
 
 
 @click.command()
@@ -31,7 +34,7 @@ def info(path: Path, *, as_json: bool) -> None:
 @click.command()
 @click.argument("bundle", type=PATH)
 @provider_options
-@click.option("--expect-fingerprint", metavar="HEX", help="Refuse any bundle but this one.")
+@expect_fingerprint_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def selftest(
@@ -68,18 +71,23 @@ def selftest(
 @click.argument("gallery", type=PATH, required=False)
 @provider_options
 @click.option("--batch", default="1,32", show_default=True, metavar="N,N...", help="Batch sizes of both graphs.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="How long each warm case runs.  [default: 2]")
-@click.option("--repeats", type=click.IntRange(1), help="How many runs each case has, instead of --seconds.")
+@click.option(
+    "--seconds", type=Number(0, _MOST_SECONDS, min_open=True), help="How long each warm case runs.  [default: 2]"
+)
+@click.option(
+    "--repeats", type=click.IntRange(1, _MOST_RUNS), help="How many runs each case has, instead of --seconds."
+)
 @click.option("--json", "json_to", type=PATH, metavar="FILE", help="Write JSON to FILE; to stdout if it is -.")
 @click.option("--compare", type=PATH, metavar="OLD.json", help="Fail where this device is slower than OLD.json tells.")
 @click.option(
     "--threshold",
     default=20.0,
     show_default=True,
-    type=click.FloatRange(0),
+    type=Number(0),
     metavar="PERCENT",
     help="With --compare: how much slower is allowed.",
 )
+@expect_fingerprint_option
 @click.pass_context
 def bench(
     ctx: click.Context,
@@ -93,6 +101,7 @@ def bench(
     json_to: Path | None,
     compare: Path | None,
     threshold: float,
+    expect_fingerprint: str | None,
     *,
     allow_fallback: bool,
 ) -> None:
@@ -111,10 +120,10 @@ def bench(
         raise InputError("got --seconds and --repeats; wanted one of them")
     batches = _batch_sizes(batch)
     to_stdout = json_to == Path("-")
-    if json_to is not None and not to_stdout and not json_to.absolute().parent.is_dir():
-        raise InputError(f"folder {display_path(json_to.parent)} does not exist, so the JSON cannot be written there")
+    if json_to is not None and not to_stdout:
+        _check_file(json_to)
     earlier = None if compare is None else read_measurement(compare)
-    read = open_bundle(bundle, expect_fingerprint=None, check_all=True)
+    read = open_bundle(bundle, expect_fingerprint=expect_fingerprint, check_all=True)
     if earlier is not None:
         check_same_bundle(earlier, read.fingerprint)
     with click.progressbar(length=1, label="measuring", file=sys.stderr) as bar:
@@ -135,11 +144,13 @@ def bench(
             on_progress=on_progress,
         )
     text = json.dumps(result, indent=2)
-    click.echo(text if to_stdout else bench_table(result))
-    if json_to is not None and not to_stdout:
-        with replacing(json_to) as file:
-            file.write(f"{text}\n".encode())
-        click.echo(f"wrote {display_path(json_to)}", err=True)
+    try:
+        if json_to is not None and not to_stdout:
+            with replacing(json_to) as file:
+                file.write(f"{text}\n".encode())
+            click.echo(f"wrote {display_path(json_to)}", err=True)
+    finally:  # a full disk does not cost the table, nor a reader of stdout that has gone the file
+        click.echo(text if to_stdout else bench_table(result))
     if earlier is None:
         return
     comparison = compare_measurements(earlier, measurement(result), threshold=threshold)
@@ -149,10 +160,23 @@ def bench(
     ctx.exit(1 if comparison.failures else 0)
 
 
+def _check_file(path: Path) -> None:
+    """Say now, and not after minutes of measuring, that a file cannot be written."""
+    target = Path(os.path.realpath(path))
+    folder = display_path(target.parent)
+    if target.is_dir():
+        raise InputError(f"{display_path(path)} is a folder; wanted a file for the JSON")
+    if not target.parent.is_dir():
+        raise InputError(f"folder {folder} does not exist, so the JSON cannot be written there")
+    if not target.exists() and not os.access(target.parent, os.W_OK):
+        raise InputError(f"folder {folder} is read-only here, so the JSON cannot be written there")
+
+
 def _batch_sizes(text: str) -> list[int]:
-    sizes = {int(part) for part in text.split(",") if part.strip().isascii() and part.strip().isdigit()}
-    if len(sizes) != len(text.split(",")) or not all(1 <= size <= _MOST_IN_A_BATCH for size in sizes):
+    parts = [part.strip() for part in text.split(",")]
+    sizes = {int(part) for part in parts if re.fullmatch("[0-9]{1,9}", part)}
+    if len(sizes) != len(parts) or not all(1 <= size <= _MOST_IN_A_BATCH for size in sizes):
         raise InputError(
-            f"--batch is {printable(text)!r}; wanted different numbers from 1 to {_MOST_IN_A_BATCH}, such as 1,32"
+            f"--batch is {printable(text)[:40]!r}; wanted different numbers from 1 to {_MOST_IN_A_BATCH}, such as 1,32"
         )
     return sorted(sizes)

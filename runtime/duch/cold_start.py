@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,11 +45,20 @@ def _one_start(arguments: Sequence[str]) -> tuple[float, float]:
     # -P: a folder called duch in the current folder is not what is started.
     command = [sys.executable, "-P", "-m", "duch", *arguments]
     started = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        times = [time.perf_counter() - started for _ in process.stdout or ()]  # of each line
-        said = b"".join(process.stderr or ()).decode("utf-8", "replace").strip().splitlines()
-        _, status, usage = os.wait4(process.pid, 0)
+    # Errors go to a file: a pipe that nobody empties meanwhile could fill up, and the process would hang.
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process,
+    ):
+        try:
+            times = [time.perf_counter() - started for _ in process.stdout or ()]  # of each line
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()  # of an interrupt that reached this process alone
+            raise
         process.returncode = os.waitstatus_to_exitcode(status)
+        errors.seek(0)
+        said = errors.read().decode("utf-8", "replace").strip().splitlines()
     if process.returncode or not times:
         line = said[-1].removeprefix("duch: ") if said else f"exit code {process.returncode}"
         raise DuchError(f"`duch {arguments[0]}` fails in a fresh process: {line}")

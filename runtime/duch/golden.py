@@ -74,9 +74,11 @@ def golden_from_arrays(arrays: Mapping[str, NDArray[Any]], n_bits: int, size: in
 
     Raises:
         KeyError: an array is missing.
-        ValueError: an array has another type or shape than BUNDLE.md says.
+        ValueError: an array has another type or shape than BUNDLE.md says, or a caption is empty.
     """
     captions = tuple(arrays["captions"].tobytes().decode("utf-8").split("\n"))
+    if not all(caption.strip() for caption in captions):
+        raise ValueError("a caption is empty")
     m, t = len(captions), arrays["input_ids"].shape[-1]
     shapes: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
         "pixels": (np.uint8, (2, size, size, 3)),

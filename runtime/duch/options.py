@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,18 @@ class PathType(click.Path):
 
 
 PATH = PathType()
+
+
+class Number(click.FloatRange):
+    """A number in a range. A `FloatRange` also takes nan, which compares with nothing."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse nan."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return number
+
 
 expect_fingerprint_option = click.option("--expect-fingerprint", metavar="HEX", help="Refuse any bundle but this one.")
 

@@ -49,6 +49,23 @@ def fails(result: Result, *words: str) -> None:
         assert word in lines[0]
 
 
+def rewritten(folder: Path, **changes: Any) -> Path:
+    """The tiny bundle with other content, signed again."""
+    tiny = read_bundle(TINY)
+    content: dict[str, Any] = {
+        "n_bits": tiny.n_bits,
+        "image": tiny.image,
+        "text": tiny.text,
+        "image_onnx": (TINY / "image.onnx").read_bytes(),
+        "text_onnx": (TINY / "text.onnx").read_bytes(),
+        "tokenizer_json": tiny.tokenizer_json(),
+        "golden": tiny.golden(),
+        "image_graph": tiny.manifest.image_graph,
+        "text_graph": tiny.manifest.text_graph,
+    }
+    return write_bundle(folder, **(content | changes)).path
+
+
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
@@ -311,6 +328,7 @@ def with_value(value: Any, *path: str | int) -> Callable[[dict[str, Any]], None]
         (with_value("1", "cases", 0, "batch"), "a case is"),
         (with_value({"text": 3}, "provider", "obtained"), "makes no sense"),
         (with_value([], "hardware"), "makes no sense"),
+        (with_value(10**400, "cases", 0, "p50_ms"), "makes no sense"),
     ],
 )
 def test_a_damaged_or_foreign_measurement_is_one_line(
@@ -361,6 +379,15 @@ def test_json_goes_into_a_file_whole_or_not_at_all(tmp_path: Path, result: dict[
     assert "| case" in done.stdout
     assert list(tmp_path.iterdir()) == [tmp_path / "new.json"]
     fails(duch("bench", TINY, "--json", tmp_path / "none" / "new.json"), "folder", "none does not exist")
+    fails(duch("bench", TINY, "--json", tmp_path), "is a folder; wanted a file")
+
+
+@pytest.mark.usefixtures("canned")
+def test_a_measurement_that_cannot_be_written_is_still_shown() -> None:
+    full = duch("bench", TINY, "--json", "/dev/full")
+    assert full.exit_code == 1
+    assert "| case" in full.stdout
+    assert full.stderr.strip() == "measuring\nduch: /dev/full: No space left on device"
 
 
 def test_a_measurement_that_fails_leaves_the_old_file(earlier: Path, tmp_path: Path) -> None:
@@ -399,29 +426,45 @@ def test_a_provider_obtained_in_place_of_another_is_told(earlier: Path) -> None:
         (["--batch", "1,1"], "different numbers"),
         (["--batch", "two"], "--batch is 'two'"),
         (["--batch", "5000"], "to 1024"),
+        (["--batch", "9" * 5000], "to 1024"),
+        (["--expect-fingerprint", "0" * 64], "expected 0000"),
     ],
 )
 def test_settings_that_make_no_sense_are_one_line(arguments: list[str], words: str) -> None:
     fails(duch("bench", TINY, *arguments), words)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--seconds", "nan"), ("--seconds", "inf"), ("--threshold", "nan"), ("--repeats", "99999999999")],
+)
+def test_a_number_that_no_measurement_has_is_refused(option: str, value: str) -> None:
+    refused = duch("bench", TINY, option, value)
+    assert refused.exit_code == 2
+    assert f"Invalid value for '{option}'" in refused.stderr
+
+
+def test_a_golden_caption_without_words_is_one_line(tmp_path: Path) -> None:
+    golden = read_bundle(TINY).golden()
+    folder = rewritten(tmp_path / "bundle", golden=replace(golden, captions=(" ", *golden.captions[1:])))
+    result = duch("bench", folder)
+    assert result.exit_code == 1
+    assert "golden.npz cannot be used: a caption is empty" in result.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.usefixtures("canned")
+def test_what_a_bundle_calls_its_recipe_reaches_the_terminal_as_text(result: dict[str, Any]) -> None:
+    result["bundle"]["graphs"]["text"]["recipe"] = "\x1b[31mred"
+    result["hardware"]["model"] = "\x1b]0;title\x07"
+    printed = duch("bench", TINY).stdout
+    assert r"text fp32 (\x1b[31mred)" in printed
+    assert printed.replace("\n", "").isprintable()
+
+
 @pytest.mark.usefixtures("canned")
 def test_a_bundle_that_failed_its_gate_is_measured_with_a_warning(tmp_path: Path) -> None:
-    tiny = read_bundle(TINY)
-    write_bundle(
-        tmp_path / "bundle",
-        n_bits=tiny.n_bits,
-        image=tiny.image,
-        text=tiny.text,
-        image_onnx=(TINY / "image.onnx").read_bytes(),
-        text_onnx=(TINY / "text.onnx").read_bytes(),
-        tokenizer_json=tiny.tokenizer_json(),
-        golden=tiny.golden(),
-        image_graph=tiny.manifest.image_graph,
-        text_graph=tiny.manifest.text_graph,
-        gate=Gate(passed=False, failures=("bits of the image graph: 0.93, wanted 0.98",)),
-    )
-    done = duch("bench", tmp_path / "bundle")
+    gate = Gate(passed=False, failures=("bits of the image graph: 0.93, wanted 0.98",))
+    done = duch("bench", rewritten(tmp_path / "bundle", gate=gate))
     assert done.exit_code == 0
     assert "failed the tests of its export: bits of the image graph: 0.93" in done.stderr
 
@@ -432,16 +475,19 @@ def test_an_empty_gallery_is_one_line(tmp_path: Path) -> None:
     assert "empty holds no tiles" in duch("bench", TINY, tmp_path / "empty").stderr.strip().splitlines()[-1]
 
 
-def test_an_interrupt_is_quiet_and_writes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("send", [os.killpg, os.kill], ids=["a terminal's", "to duch alone"])
+def test_an_interrupt_is_quiet_and_leaves_nothing(tmp_path: Path, send: Callable[[int, int], None]) -> None:
     command = [sys.executable, "-m", "duch", "bench", str(TINY), "--seconds", "60", "--json", "new.json"]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     time.sleep(1.5)
-    os.killpg(process.pid, signal.SIGINT)
+    send(process.pid, signal.SIGINT)
     out, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "interrupted" in said
     assert "Traceback" not in said
     assert out == ""
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ProcessLookupError):  # the process of a cold start is gone too
+        os.killpg(process.pid, 0)
