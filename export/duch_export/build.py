@@ -17,7 +17,7 @@ from typing import Any
 from duch.bundle import Bundle, Gate, GraphInfo, check_writable, write_bundle
 from duch.codes import PackedCodes
 from duch.display import display_path
-from duch.errors import GateError
+from duch.errors import CheckpointError, GateError
 from duch.preprocess import Tokenizer
 from duch_training.checkpoint import Checkpoint, load_checkpoint
 
@@ -25,7 +25,7 @@ from .config import ExportConfig
 from .gate import checks, judge
 from .golden import make_golden
 from .graph import export_image_graph, export_text_graph
-from .parity import Graphs, ParityReport, measure, read_parts
+from .parity import Graphs, ParityReport, check_heldout, measure, read_parts
 from .quantize import Recipe, Target, quantize_image, quantize_text
 from .report import Findings, check_report_folder, report_folder_of, write_report
 
@@ -104,6 +104,7 @@ def export_checkpoint(
     """Export a checkpoint that is loaded already; see `export_bundle`."""
     config = config or ExportConfig()
     report_folder = report_folder_of(bundle_folder, report_folder)
+    _check_usable(checkpoint)
     dataset = None if data is None else read_parts(checkpoint, data)
     image, text = _graphs(checkpoint, config, on_progress)
     golden = make_golden(
@@ -158,6 +159,17 @@ def export_checkpoint(
     return Exported(bundle, parity, report_folder)
 
 
+def _check_usable(checkpoint: Checkpoint) -> None:
+    """Say early what would be told badly, or after minutes."""
+    check_heldout(checkpoint)
+    for name, weights in checkpoint.hasher.named_parameters():
+        if not weights.isfinite().all():
+            raise CheckpointError(
+                f"the checkpoint's weights {name} hold NaN or infinity, so its training went astray; train it again, "
+                "with a smaller learning rate say"
+            )
+
+
 def _graphs(checkpoint: Checkpoint, config: ExportConfig, on_progress: Callable[[str], None]) -> tuple[Graphs, Graphs]:
     """The image graph and the text graph, as exported and as quantized."""
     recipe, target = Recipe(config.recipe), Target(config.target)
@@ -184,9 +196,10 @@ def _provenance(checkpoint: Checkpoint, config: ExportConfig) -> dict[str, Any]:
     """Where a bundle comes from, for people."""
     versions = {package: metadata.version(package) for package in ("duch", "torch", "onnx", "onnxruntime")}
     train = dataclasses.asdict(checkpoint.config)
-    for key in ("image_encoder", "text_encoder"):
-        if os.path.isdir(train[key]):
-            train[key] = Path(train[key]).name  # folders of the training machine are nobody else's business
+    for key, value in train.items():
+        # Places of the training machine, which need not be this one, are nobody else's business.
+        if isinstance(value, str) and (os.path.isabs(value) or os.path.isdir(value)):
+            train[key] = Path(value).name
     facts = {"split_sha256": checkpoint.split.sha256, "facts": checkpoint.facts}
     return json.loads(
         json.dumps({"versions": versions, "train": train, "export": config.to_dict(), **facts}, default=str)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from duch.bundle import Bundle, read_bundle
 from duch.codes import binarize, pack_codes
@@ -195,6 +200,68 @@ def test_bad_folders_are_refused_before_any_work(checkpoint_folder: Path, tmp_pa
     with pytest.raises(CheckpointError):
         export_bundle(tmp_path / "nothing", tmp_path / "b")
     assert os.listdir(tmp_path) == ["thesis.txt"]
+
+
+def without_samples(checkpoint: Checkpoint) -> Checkpoint:
+    return dataclasses.replace(checkpoint, heldout_pixels=checkpoint.heldout_pixels[:0], heldout_captions=[])
+
+
+def diverged(checkpoint: Checkpoint) -> Checkpoint:
+    hasher = copy.deepcopy(checkpoint.hasher)
+    with torch.no_grad():
+        hasher.text_head.layers[0].weight[3, 1] = torch.nan
+    return dataclasses.replace(checkpoint, hasher=hasher)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (without_samples, "holds 0 held-out images and 0 captions"),
+        (diverged, "text_head.layers.0.weight hold NaN or infinity"),
+    ],
+)
+def test_a_checkpoint_that_proves_nothing_is_refused_before_any_graph(
+    checkpoint: Checkpoint, change: Callable[[Checkpoint], Checkpoint], words: str, tmp_path: Path
+) -> None:
+    steps: list[str] = []
+    with pytest.raises(CheckpointError, match=words):
+        export_checkpoint(change(checkpoint), tmp_path / "b", on_progress=steps.append)
+    assert steps == []
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("pixels", "captions", "words"),
+    [
+        (np.zeros((2, 20, 20, 3), np.uint8), ["a", "b"], r"heldout samples are uint8 \(2, 20, 20, 3\); wanted uint8"),
+        (np.zeros((2, 32, 32, 3), np.float32), ["a", "b"], "heldout samples are float32"),
+        (np.zeros((2, 32, 32, 3), np.uint8), ["a", 2], "heldout captions are no list of sentences"),
+        (np.zeros((2, 32, 32, 3), np.uint8), ["a", " "], "heldout captions are no list of sentences"),
+    ],
+)
+def test_samples_that_do_not_fit_the_encoders_are_a_broken_checkpoint(
+    checkpoint_folder: Path, pixels: np.ndarray, captions: list[object], words: str, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(checkpoint_folder, tmp_path / "checkpoint")
+    calibration = load_file(folder / "samples.safetensors")["calibration"]
+    save_file({"calibration": calibration, "heldout": pixels}, folder / "samples.safetensors")
+    (folder / "samples.json").write_text(json.dumps({"calibration": ["a"], "heldout": captions}))
+    with pytest.raises(CheckpointError, match=words):
+        export_bundle(folder, tmp_path / "b")
+
+
+def test_places_of_the_training_machine_stay_there(checkpoint: Checkpoint, fp32_graphs: object, tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        checkpoint.config,
+        image_encoder="/home/ada/models/resnet",
+        text_encoder="org/name",
+        thesaurus="/home/ada/w.toml",
+    )
+    elsewhere = dataclasses.replace(checkpoint, config=config)
+    bundle = export_checkpoint(elsewhere, tmp_path / "b", config=ExportConfig("fp32")).bundle
+    train = bundle.manifest.provenance["train"]
+    assert (train["image_encoder"], train["text_encoder"], train["thesaurus"]) == ("resnet", "org/name", "w.toml")
+    assert b"/home/ada" not in (bundle.path / "manifest.json").read_bytes()
 
 
 def test_a_dataset_that_cannot_be_read_is_told_before_any_graph(checkpoint_folder: Path, tmp_path: Path) -> None:

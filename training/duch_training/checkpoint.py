@@ -194,6 +194,8 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         hasher.load_state_dict(load_file(folder / "model.safetensors"))
         samples = load_arrays(folder / "samples.safetensors")
         captions = _read_json(folder / "samples.json")
+        for part in ("calibration", "heldout"):
+            _check_samples(part, samples[part], captions[part], int(image["preprocessing"]["size"]))
         return Checkpoint(
             hasher=hasher.eval(),
             config=config,
@@ -207,6 +209,13 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
             heldout_captions=captions["heldout"],
             facts=description.get("facts", {}),
         )
+
+
+def _check_samples(part: str, pixels: NDArray[Any], captions: Any, size: int) -> None:
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
+        raise ValueError(f"{part} samples are {pixels.dtype} {pixels.shape}; wanted uint8 (n, {size}, {size}, 3)")
+    if not isinstance(captions, list) or not all(isinstance(one, str) and one.strip() for one in captions):
+        raise ValueError(f"{part} captions are no list of sentences")
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from duch_export.session import open_session
 
 from .compare import Agreement, Margins, agreement
 from .figures import GraphParity, ParityReport
-from .measure import Graphs, measure
+from .measure import Graphs, check_heldout, measure
 from .retrieval import DatasetParts, Direction, Retrieval, on_dataset, on_pairs, read_parts
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "ParityReport",
     "Retrieval",
     "agreement",
+    "check_heldout",
     "measure",
     "on_dataset",
     "on_pairs",

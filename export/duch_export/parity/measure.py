@@ -76,12 +76,8 @@ def measure(
         CodesError: torch gives NaN.
         BundleError: the bundle cannot be run.
     """
+    check_heldout(checkpoint)
     pixels, captions = checkpoint.heldout_pixels, checkpoint.heldout_captions
-    if not captions or len(pixels) != len(captions):
-        raise CheckpointError(
-            f"the checkpoint holds {len(pixels)} held-out images and {len(captions)} captions of them; wanted one or "
-            "more pairs to prove the bundle with: train it again"
-        )
     tokenizer = Tokenizer(checkpoint.tokenizer_json, checkpoint.text)
     from_files = _encode_files(bundle, pixels, captions)
     torch_images, torch_texts = torch_engines(checkpoint.hasher)
@@ -102,6 +98,20 @@ def measure(
         retrieval = on_dataset(coders, dataset)
     versions = str(torch.__version__), onnxruntime.__version__
     return ParityReport(image_parity, text_parity, retrieval, cpu_facts(), THREADS, *versions)
+
+
+def check_heldout(checkpoint: Checkpoint) -> None:
+    """Say early whether `measure` would have nothing to compare with.
+
+    Raises:
+        CheckpointError: no held-out samples.
+    """
+    pixels, captions = checkpoint.heldout_pixels, checkpoint.heldout_captions
+    if not captions or len(pixels) != len(captions):
+        raise CheckpointError(
+            f"the checkpoint holds {len(pixels)} held-out images and {len(captions)} captions of them; wanted one or "
+            "more pairs to prove the bundle with: train it again"
+        )
 
 
 def _encode_files(bundle: Bundle, pixels: NDArray[np.uint8], captions: Sequence[str]) -> dict[str, PackedCodes]:
