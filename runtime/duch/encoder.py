@@ -190,6 +190,17 @@ class Encoder:
         outputs = [self._run("text", "relaxed", feed) for feed in self._text_batches(texts, truncate)]
         return np.concatenate(outputs) if outputs else self._no_relaxed()
 
+    def relaxed_tokens(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Relaxed codes of token ids, as `Tokenizer` makes them.
+
+        Shape: (n, t), (n, t) int64 -> (n, b) float32.
+
+        Raises:
+            BundleError: the graph fails.
+        """
+        outputs = [self._run("text", "relaxed", feed) for feed in self._token_batches(input_ids, attention_mask)]
+        return np.concatenate(outputs) if outputs else self._no_relaxed()
+
     def unknown_words(self, text: str) -> list[str]:
         """Words of a sentence that the vocabulary cannot spell; the model is blind to them."""
         return self._tokens().unknown_words(text)

@@ -130,18 +130,17 @@ def run_graph(encoder: Encoder, graph: GraphName, golden: Golden) -> tuple[list[
         MissingPackageError: onnxruntime is not installed.
     """
     manifest = encoder.bundle.manifest
-    if graph == "image":
-        info, side, threads = manifest.image_graph, _image_side(encoder, golden), encoder.threads
-    else:
-        info, side, threads = manifest.text_graph, _text_side(encoder, golden), 1
+    info, threads = (manifest.image_graph, encoder.threads) if graph == "image" else (manifest.text_graph, 1)
+    side = _side(encoder, graph, golden)
+    rows = [tuple(values[row : row + 1] for values in side.inputs) for row in range(len(side.codes))]
     requested = ", ".join(encoder.requested)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ProviderFallbackWarning)  # the check tells what was obtained
             cold_ms = _milliseconds(side.first)
-        alone = np.concatenate([side.encode(one) for one in side.inputs])  # (m, b / 8)
-        relaxed = np.concatenate([side.relax(one) for one in side.inputs])  # (m, b)
-        together = side.encode(side.batch) if info.batch_invariant else alone
+        alone = np.concatenate([side.encode(*row) for row in rows])  # (m, b / 8)
+        relaxed = np.concatenate([side.relax(*row) for row in rows])  # (m, b)
+        together = side.encode(*side.inputs) if info.batch_invariant else alone
         warm_ms = _warm(side.first)
     except ProviderError as error:
         return [Check(f"{graph} provider", False, _told(error), requested)], None
@@ -166,33 +165,28 @@ class _Side:
     """One graph's golden inputs, and the methods of the encoder that take them."""
 
     first: Callable[[], PackedCodes]
-    inputs: list[Any]  # each a batch of one
-    encode: Callable[[Any], PackedCodes]
-    relax: Callable[[Any], NDArray[np.float32]]
-    batch: Any
+    encode: Callable[..., PackedCodes]
+    relax: Callable[..., NDArray[np.float32]]
+    inputs: tuple[NDArray[Any], ...]  # each with m rows
     codes: PackedCodes
     relaxed: NDArray[np.float32]
 
 
-def _image_side(encoder: Encoder, golden: Golden) -> _Side:
-    return _Side(
-        first=lambda: encoder.encode_images([golden.png]),
-        inputs=[golden.pixels[row : row + 1] for row in range(len(golden.pixels))],
-        encode=encoder.encode_pixels,
-        relax=encoder.relaxed_pixels,
-        batch=golden.pixels,
-        codes=golden.image_codes,
-        relaxed=golden.image_relaxed,
-    )
-
-
-def _text_side(encoder: Encoder, golden: Golden) -> _Side:
+def _side(encoder: Encoder, graph: GraphName, golden: Golden) -> _Side:
+    if graph == "image":
+        return _Side(
+            first=lambda: encoder.encode_images([golden.png]),
+            encode=encoder.encode_pixels,
+            relax=encoder.relaxed_pixels,
+            inputs=(golden.pixels,),
+            codes=golden.image_codes,
+            relaxed=golden.image_relaxed,
+        )
     return _Side(
         first=lambda: encoder.encode_texts(golden.captions[:1]),
-        inputs=[[caption] for caption in golden.captions],
-        encode=encoder.encode_texts,
-        relax=encoder.relaxed_texts,
-        batch=golden.captions,
+        encode=encoder.encode_tokens,
+        relax=encoder.relaxed_tokens,
+        inputs=(golden.input_ids, golden.attention_mask),  # our own tokenizer is judged by itself
         codes=golden.text_codes,
         relaxed=golden.text_relaxed,
     )

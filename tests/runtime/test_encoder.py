@@ -43,6 +43,8 @@ def test_golden_inputs_give_golden_codes(encoder: Encoder) -> None:
     assert np.array_equal(encoder.encode_tokens(golden.input_ids, golden.attention_mask), golden.text_codes)
     np.testing.assert_allclose(encoder.relaxed_pixels(golden.pixels), golden.image_relaxed, atol=1e-5)
     np.testing.assert_allclose(encoder.relaxed_texts(golden.captions), golden.text_relaxed, atol=1e-5)
+    relaxed = encoder.relaxed_tokens(golden.input_ids, golden.attention_mask)
+    np.testing.assert_allclose(relaxed, golden.text_relaxed, atol=1e-5)
 
 
 def test_golden_files_decode_to_golden_pixels(encoder: Encoder) -> None:

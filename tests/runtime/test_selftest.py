@@ -116,12 +116,12 @@ def test_device_that_gives_the_golden_codes_is_fit() -> None:
         ({"golden": {"pixels": golden().pixels ^ np.array([0, 2], np.uint8)[:, None, None, None]}}, ["JPEG pixels"]),
         ({"golden": {"png": b"no picture"}}, ["PNG pixels", "image graph"]),
         ({"golden": {"jpeg": huge_png()}}, ["JPEG pixels"]),
-        ({"golden": {"captions": golden().captions[::-1]}}, ["token ids and mask", "text codes"]),
+        ({"golden": {"captions": golden().captions[::-1]}}, ["token ids and mask"]),
         (
             {"golden": {"input_ids": golden().input_ids[:, :-1], "attention_mask": golden().attention_mask[:, :-1]}},
             None,
         ),
-        ({"golden": {"attention_mask": golden().attention_mask * 0}}, ["token ids and mask"]),
+        ({"golden": {"attention_mask": golden().attention_mask * 0}}, ["token ids and mask", "text codes"]),
         ({"text": TextPreprocessing(max_tokens=48, pad_id=1)}, ["token ids and mask"]),
         ({"text": TextPreprocessing(max_tokens=5)}, ["token ids and mask", "text graph"]),
         ({"golden": {"image_codes": flipped(golden().image_codes, 31)}}, ["image codes"]),
@@ -143,7 +143,7 @@ def test_another_tokenizer_is_found(tmp_path: Path) -> None:
     words = raw["model"]["vocab"]
     words["planes"], words["snow"] = words["snow"], words["planes"]
     result = selftest(variant(tmp_path, tokenizer_json=json.dumps(raw)))
-    assert names(result) == ["token ids and mask", "text codes"]
+    assert names(result) == ["token ids and mask"]  # the graph gets golden ids, and is not at fault
     assert "1 of 4 captions differ" in str(result.failed[0])
 
 
