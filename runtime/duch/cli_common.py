@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,8 @@ def open_bundle(folder: Path, *, expect_fingerprint: str | None, check_all: bool
 def print_json(value: Any) -> None:
     """UTF-8, whatever the locale; bytes of a path that are none are written as \\xff."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=_path_text)
-    click.echo(text.encode("utf-8"))
+    # JSON escapes what is below 32 itself; of the rest, these steer a terminal. They occur in strings alone.
+    click.echo(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text).encode("utf-8"))
 
 
 def _path_text(path: Path) -> str:

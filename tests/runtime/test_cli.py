@@ -503,3 +503,11 @@ def test_letters_that_the_locale_lacks_are_escaped_and_end_nothing() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("  a river \\u6cb3\n")
+
+
+def test_json_does_not_steer_the_terminal() -> None:
+    sentence = "a river \x9b31m \x7f \x1b[2J é"
+    printed = duch("encode", TINY, "--text", sentence, "--json").stdout
+    assert json.loads(printed)["codes"][0]["input"] == sentence
+    assert printed.replace("\n", "").isprintable()
+    assert "é" in printed
