@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -84,12 +87,22 @@ def split_gemm(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def through_files(model: onnx.ModelProto, run: Callable[[Path, Path], None]) -> onnx.ModelProto:
-    """Run a quantizer that reads and writes files."""
+    """Run a quantizer that reads and writes files.
+
+    Raises:
+        OSError: no space left for them.
+    """
     with tempfile.TemporaryDirectory(prefix="duch-export-") as scratch:
         source, target = Path(scratch, "fp32.onnx"), Path(scratch, "int8.onnx")
         onnx.save(model, source)
-        run(source, target)
-        result = onnx.load(target)
+        try:
+            run(source, target)
+            result = onnx.load(target)
+        except Exception as error:
+            # onnxruntime writes a graph short on a full disk, and what reads it next speaks of corrupt data.
+            if shutil.disk_usage(scratch).free < model.ByteSize():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), scratch) from error
+            raise
     result.ir_version = model.ir_version
     del result.graph.value_info[:]  # of no use to onnxruntime
     del result.metadata_props[:]
