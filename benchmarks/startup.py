@@ -39,10 +39,14 @@ def make_gallery(folder: str, bundle: str, tiles: int) -> None:
     import numpy as np
 
     from duch.bundle import read_bundle
+    from duch.errors import DuchError
     from duch.gallery_writer import GalleryWriter
     from duch.tile import Tile
 
-    read = read_bundle(bundle)
+    try:
+        read = read_bundle(bundle)
+    except DuchError as error:
+        sys.exit(f"startup.py: {error}")
     rng = np.random.default_rng(0)
     with GalleryWriter(folder, fingerprint=read.fingerprint, n_bits=read.n_bits, create=True) as writer:
         for start in range(0, tiles, 10_000):
@@ -82,7 +86,7 @@ def main() -> None:
         maker.start()
         maker.join()
         if maker.exitcode:
-            sys.exit("the gallery cannot be made")
+            sys.exit(maker.exitcode)
         search = f"duch search, {options.tiles:,} tiles"
         cases = {
             "import numpy, onnxruntime": ["-c", "import numpy, onnxruntime"],
