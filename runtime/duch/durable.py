@@ -26,12 +26,15 @@ def fsync_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def check_place(path: str | os.PathLike[str]) -> None:
-    """Say early whether something could be made there, before hours of work are lost to it.
+    """Say early whether a folder could be put there, before hours of work are lost to it.
 
     Raises:
-        OSError: what is closest above it is no folder, or cannot be written to; its file name is that.
+        OSError: it is the working folder, or what is closest above it is no folder, or cannot be written to; its file
+            name is that.
     """
     place = Path(os.path.realpath(path))
+    if place == Path.cwd():  # replaced, it would leave the shell in a folder that is gone
+        raise OSError(errno.EBUSY, "is the folder that the command runs in", os.fspath(place))
     above = next((parent for parent in place.parents if os.path.lexists(parent)), place)
     if not above.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(above))

@@ -296,6 +296,16 @@ def test_folder_that_is_no_bundle_is_never_replaced(tmp_path: Path, overwrite: b
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("place", [".", "../here"])
+def test_the_working_folder_is_not_replaced(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(BundleError, match="is the folder that the command runs in") as error:
+        write(Path(place), read_bundle(TINY))
+    one_line(error)
+    assert os.listdir(tmp_path) == ["here"]
+
+
 def test_notes_kept_in_a_bundle_are_not_lost(folder: Path) -> None:
     (folder / "notes.txt").write_text("x")
     with pytest.raises(BundleError, match=r"notes\.txt"):
