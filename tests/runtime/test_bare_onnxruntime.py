@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from duch.bundle import Gate, read_bundle, write_bundle
+from duch.bundle import Gate, read_bundle
 from duch.encoder import Encoder
 from duch.preprocess import TextPreprocessing
 
-TINY = Path(__file__).parents[1] / "tiny_bundle"
+from .resigned import TINY, resigned
+
 HOST = Path(__file__).with_name("bare_host.py")
 OURS = {"duch", "duch_training", "duch_export", "torch", "transformers", "onnx", "optimum"}
 
@@ -42,23 +42,6 @@ def test_bare_host_gives_the_codes_of_the_encoder() -> None:
     assert not OURS.intersection(found["packages"])
 
 
-def changed(folder: Path, **changes: Any) -> Path:
-    """The tiny bundle with something changed, and signed again."""
-    tiny = read_bundle(TINY)
-    values: dict[str, Any] = {
-        "n_bits": tiny.n_bits,
-        "image": tiny.image,
-        "text": tiny.text,
-        "image_onnx": (TINY / "image.onnx").read_bytes(),
-        "text_onnx": (TINY / "text.onnx").read_bytes(),
-        "tokenizer_json": tiny.tokenizer_json(),
-        "image_graph": tiny.manifest.image_graph,
-        "text_graph": tiny.manifest.text_graph,
-        "golden": replace(tiny.golden(), **changes.pop("golden", {})),
-    }
-    return write_bundle(folder, **(values | changes)).path
-
-
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -69,14 +52,14 @@ def changed(folder: Path, **changes: Any) -> Path:
     ],
 )
 def test_bare_host_refuses_what_the_document_tells_it_to(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
-    done = run_host(changed(tmp_path / "bundle", **changes))
+    done = run_host(resigned(tmp_path / "bundle", **changes))
     assert done.returncode == 1
     assert told in done.stderr
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "image.onnx", "text.onnx", "tokenizer.json", "golden.npz"])
 def test_bare_host_refuses_a_flipped_byte(tmp_path: Path, name: str) -> None:
-    folder = changed(tmp_path / "bundle")
+    folder = resigned(tmp_path / "bundle")
     data = bytearray((folder / name).read_bytes())
     place = data.index(b'"recipe"') + 2 if name == "manifest.json" else len(data) // 2
     data[place] ^= 1

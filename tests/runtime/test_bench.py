@@ -24,7 +24,7 @@ from duch.bench_cases import typical_query, warm_cases
 from duch.bench_compare import Measurement, compare_measurements, measurement, read_measurement
 from duch.bench_table import bench_table, case_key
 from duch.bench_timing import Limit, case_of
-from duch.bundle import Bundle, Gate, read_bundle, write_bundle
+from duch.bundle import Bundle, Gate, read_bundle
 from duch.cli import main
 from duch.cold_start import cold_starts
 from duch.encoder import Encoder
@@ -32,7 +32,7 @@ from duch.errors import DuchError, InputError
 from duch.gallery_writer import GalleryWriter
 from duch.preprocess import Tokenizer
 
-TINY = Path(__file__).parents[1] / "tiny_bundle"
+from .resigned import TINY, resigned
 
 
 def duch(*arguments: str | Path) -> Result:
@@ -47,23 +47,6 @@ def fails(result: Result, *words: str) -> None:
     assert len(lines) == 1, result.stderr
     for word in ("duch: ", *words):
         assert word in lines[0]
-
-
-def rewritten(folder: Path, **changes: Any) -> Path:
-    """The tiny bundle with other content, signed again."""
-    tiny = read_bundle(TINY)
-    content: dict[str, Any] = {
-        "n_bits": tiny.n_bits,
-        "image": tiny.image,
-        "text": tiny.text,
-        "image_onnx": (TINY / "image.onnx").read_bytes(),
-        "text_onnx": (TINY / "text.onnx").read_bytes(),
-        "tokenizer_json": tiny.tokenizer_json(),
-        "golden": tiny.golden(),
-        "image_graph": tiny.manifest.image_graph,
-        "text_graph": tiny.manifest.text_graph,
-    }
-    return write_bundle(folder, **(content | changes)).path
 
 
 @pytest.fixture(scope="module")
@@ -446,7 +429,7 @@ def test_a_number_that_no_measurement_has_is_refused(option: str, value: str) ->
 
 def test_a_golden_caption_without_words_is_one_line(tmp_path: Path) -> None:
     golden = read_bundle(TINY).golden()
-    folder = rewritten(tmp_path / "bundle", golden=replace(golden, captions=(" ", *golden.captions[1:])))
+    folder = resigned(tmp_path / "bundle", golden=replace(golden, captions=(" ", *golden.captions[1:])))
     result = duch("bench", folder)
     assert result.exit_code == 1
     assert "golden.npz cannot be used: a caption is empty" in result.stderr.strip().splitlines()[-1]
@@ -464,7 +447,7 @@ def test_what_a_bundle_calls_its_recipe_reaches_the_terminal_as_text(result: dic
 @pytest.mark.usefixtures("canned")
 def test_a_bundle_that_failed_its_gate_is_measured_with_a_warning(tmp_path: Path) -> None:
     gate = Gate(passed=False, failures=("bits of the image graph: 0.93, wanted 0.98",))
-    done = duch("bench", rewritten(tmp_path / "bundle", gate=gate))
+    done = duch("bench", resigned(tmp_path / "bundle", gate=gate))
     assert done.exit_code == 0
     assert "failed the tests of its export: bits of the image graph: 0.93" in done.stderr
 

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 import duch.bundle
-from duch.bundle import Bundle, check_writable, read_bundle, write_bundle
+from duch.bundle import Bundle, check_writable, read_bundle
 from duch.encoder import Encoder
 from duch.errors import BundleCorruptError, BundleError, BundleVersionError, DuchError, InputError
 from duch.manifest import HASHED_FILES, MANIFEST
 
-TINY = Path(__file__).parents[1] / "tiny_bundle"
+from .resigned import TINY, resigned
 
 
 @pytest.fixture
@@ -45,18 +45,7 @@ def sign(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 def write(folder: Path, bundle: Bundle, **changes: Any) -> Bundle:
     """Write the content of a bundle to another folder."""
-    values: dict[str, Any] = {
-        "n_bits": bundle.n_bits,
-        "image": bundle.image,
-        "text": bundle.text,
-        "image_onnx": (bundle.path / "image.onnx").read_bytes(),
-        "text_onnx": (bundle.path / "text.onnx").read_bytes(),
-        "tokenizer_json": bundle.tokenizer_json(),
-        "golden": bundle.golden(),
-        "image_graph": bundle.manifest.image_graph,
-        "text_graph": bundle.manifest.text_graph,
-    }
-    return write_bundle(folder, **(values | changes))
+    return read_bundle(resigned(folder, bundle, **changes))
 
 
 def one_line(error: pytest.ExceptionInfo[DuchError]) -> str:

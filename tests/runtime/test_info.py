@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from duch.bundle import Gate, read_bundle, write_bundle
+from duch.bundle import Gate, read_bundle
 from duch.cli import main
 from duch.errors import CheckpointError, DuchError, GalleryError, InputError
 from duch.gallery import Gallery, Tile
 from duch.info import describe
 
-TINY = Path(__file__).parents[1] / "tiny_bundle"
+from .resigned import TINY, resigned
 
 CONFIG: dict[str, Any] = {
     "format": "duch-checkpoint",
@@ -44,22 +44,6 @@ def line(output: str, label: str) -> str:
     return found.removeprefix(label).strip()
 
 
-def bundle(folder: Path, **changes: Any) -> Path:
-    tiny = read_bundle(TINY)
-    values: dict[str, Any] = {
-        "n_bits": tiny.n_bits,
-        "image": tiny.image,
-        "text": tiny.text,
-        "image_onnx": (TINY / "image.onnx").read_bytes(),
-        "text_onnx": (TINY / "text.onnx").read_bytes(),
-        "tokenizer_json": tiny.tokenizer_json(),
-        "image_graph": tiny.manifest.image_graph,
-        "text_graph": tiny.manifest.text_graph,
-        "golden": tiny.golden(),
-    }
-    return write_bundle(folder, **(values | changes)).path
-
-
 def checkpoint(folder: Path, **changes: Any) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(CONFIG | changes))
@@ -80,7 +64,7 @@ def gallery(folder: Path, hint: Path | None, *, root: Path | None = None) -> Pat
 
 def test_bundle_tells_what_it_is(tmp_path: Path) -> None:
     facts = {"train": CONFIG["train"], "facts": CONFIG["facts"], "versions": {"duch": "0.1.0", "torch": "2.13.0"}}
-    folder = bundle(tmp_path / "b", report={"parity": PARITY}, provenance=facts)
+    folder = resigned(tmp_path / "b", report={"parity": PARITY}, provenance=facts)
     output = duch("info", folder).stdout
     assert line(output, "bundle") == str(folder)
     assert line(output, "codes") == "32 bits"
@@ -99,7 +83,7 @@ def test_bundle_tells_what_it_is(tmp_path: Path) -> None:
 
 
 def test_bundle_that_failed_its_export_says_why(tmp_path: Path) -> None:
-    folder = bundle(tmp_path / "b", gate=Gate(False, ("image: .91 of bits; wanted .98", "text: one code depends")))
+    folder = resigned(tmp_path / "b", gate=Gate(False, ("image: .91 of bits; wanted .98", "text: one code depends")))
     result = duch("info", folder)
     assert result.exit_code == 0
     assert line(result.stdout, "export").startswith("FAILED its tests")
@@ -108,7 +92,7 @@ def test_bundle_that_failed_its_export_says_why(tmp_path: Path) -> None:
 
 
 def test_json_holds_all_of_a_bundle(tmp_path: Path) -> None:
-    folder = bundle(tmp_path / "b", report={"parity": PARITY})
+    folder = resigned(tmp_path / "b", report={"parity": PARITY})
     raw = json.loads(duch("info", folder, "--json").stdout)
     assert raw["kind"] == "bundle"
     assert raw["report"] == {"parity": PARITY}
@@ -183,7 +167,7 @@ def test_gallery_tells_what_became_of_its_bundle(tmp_path: Path) -> None:
     assert "cannot be used: " in describe(folder)["bundle"]["state"]
     shutil.rmtree(hint)
     assert describe(folder)["bundle"]["state"] == "missing"
-    bundle(hint, text_onnx=b"another graph")
+    resigned(hint, text_onnx=b"another graph")
     assert describe(folder)["bundle"]["state"].startswith("another one: fingerprint ")
 
 
@@ -220,7 +204,7 @@ def test_anything_else_is_one_line_with_the_three_kinds(tmp_path: Path, kind: st
 
 
 def test_damaged_bundle_and_gallery_are_errors_of_theirs(tmp_path: Path) -> None:
-    folder = bundle(tmp_path / "b")
+    folder = resigned(tmp_path / "b")
     (folder / "text.onnx").write_bytes(b"x")
     result = duch("info", folder)
     assert (result.exit_code, result.stdout) == (1, "")
@@ -234,7 +218,7 @@ def test_damaged_bundle_and_gallery_are_errors_of_theirs(tmp_path: Path) -> None
 def test_values_of_a_file_cannot_harm_the_terminal(tmp_path: Path, hostile: Any) -> None:
     nested = {"parity": {"image": {"bundle_to_fp32": {"bits": hostile}, "samples": hostile}, "text": hostile}}
     facts = {"train": hostile, "facts": {"dataset": hostile, "images": hostile}, "versions": {"duch": hostile}}
-    made = bundle(tmp_path / "b", report=nested, provenance=facts)
+    made = resigned(tmp_path / "b", report=nested, provenance=facts)
     train = {"n_bits": hostile, "image_encoder": hostile, "width": hostile}
     trained = checkpoint(tmp_path / "c", train=train, facts=hostile, image=hostile, text={"preprocessing": hostile})
     for folder in (made, trained):

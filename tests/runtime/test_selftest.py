@@ -17,38 +17,21 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from duch.bundle import Gate, Golden, read_bundle, write_bundle
+from duch.bundle import Gate, Golden, read_bundle
 from duch.cli import main
 from duch.errors import BundleCorruptError, BundleError, InputError, MissingPackageError
 from duch.machine import cpu_facts
 from duch.preprocess import TextPreprocessing
 from duch.selftest import SelfTest, selftest
 
-TINY = Path(__file__).parents[1] / "tiny_bundle"
+from .resigned import TINY, resigned
+
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 CHECKS = [
     *("files", "export", "onnxruntime", "PNG pixels", "JPEG pixels", "token ids and mask"),
     *("image provider", "image codes", "image batch", "text provider", "text codes", "text batch"),
 ]
-
-
-def variant(folder: Path, **changes: Any) -> Path:
-    """The tiny bundle with some of its content changed, and signed again; `golden` names changed golden members."""
-    tiny = read_bundle(TINY)
-    golden = replace(tiny.golden(), **changes.pop("golden", {}))
-    values: dict[str, Any] = {
-        "n_bits": tiny.n_bits,
-        "image": tiny.image,
-        "text": tiny.text,
-        "image_onnx": (TINY / "image.onnx").read_bytes(),
-        "text_onnx": (TINY / "text.onnx").read_bytes(),
-        "tokenizer_json": tiny.tokenizer_json(),
-        "image_graph": tiny.manifest.image_graph,
-        "text_graph": tiny.manifest.text_graph,
-        "golden": golden,
-    }
-    return write_bundle(folder / "bundle", **(values | changes)).path
 
 
 def with_head(name: str, change: Callable[[np.ndarray], np.ndarray]) -> bytes:
@@ -133,7 +116,7 @@ def test_device_that_gives_the_golden_codes_is_fit() -> None:
     ],
 )
 def test_each_thing_that_is_wrong_is_found(tmp_path: Path, changes: dict[str, Any], failing: list[str] | None) -> None:
-    result = selftest(variant(tmp_path, **changes))
+    result = selftest(resigned(tmp_path / "bundle", **changes))
     assert names(result) == (["token ids and mask"] if failing is None else failing)
     assert result.fit == (failing == [])
 
@@ -142,23 +125,23 @@ def test_another_tokenizer_is_found(tmp_path: Path) -> None:
     raw = json.loads(read_bundle(TINY).tokenizer_json())
     words = raw["model"]["vocab"]
     words["planes"], words["snow"] = words["snow"], words["planes"]
-    result = selftest(variant(tmp_path, tokenizer_json=json.dumps(raw)))
+    result = selftest(resigned(tmp_path / "bundle", tokenizer_json=json.dumps(raw)))
     assert names(result) == ["token ids and mask"]  # the graph gets golden ids, and is not at fault
     assert "1 of 4 captions differ" in str(result.failed[0])
 
 
 def test_as_many_bits_as_the_manifest_allows_may_differ(tmp_path: Path) -> None:
     changes = {"golden": {"text_codes": flipped(golden().text_codes, 3, 4, 30)}}
-    enough = selftest(variant(tmp_path / "3", text_graph=tiny_graph(golden_budget=3), **changes))
+    enough = selftest(resigned(tmp_path / "3" / "bundle", text_graph=tiny_graph(golden_budget=3), **changes))
     assert enough.fit
     assert [(bit.input, bit.bit) for bit in enough.graphs["text"].flipped] == [(0, 3), (0, 4), (0, 30)]
-    too_few = selftest(variant(tmp_path / "2", text_graph=tiny_graph(golden_budget=2), **changes))
+    too_few = selftest(resigned(tmp_path / "2" / "bundle", text_graph=tiny_graph(golden_budget=2), **changes))
     assert "text codes: 3 of 128 golden bits differ" in str(too_few.failed[0])
     assert "wanted at most 2" in str(too_few.failed[0])
 
 
 def test_flipped_bits_tell_how_near_to_zero_they_are(tmp_path: Path) -> None:
-    result = selftest(variant(tmp_path, text_onnx=with_head("text", np.negative)))
+    result = selftest(resigned(tmp_path / "bundle", text_onnx=with_head("text", np.negative)))
     (first, *_) = bits = result.graphs["text"].flipped
     relaxed = golden().text_relaxed
     assert len(bits) == relaxed.size
@@ -168,7 +151,7 @@ def test_flipped_bits_tell_how_near_to_zero_they_are(tmp_path: Path) -> None:
 
 
 def test_graph_that_gives_no_numbers_is_told_in_valid_json(tmp_path: Path) -> None:
-    folder = variant(tmp_path, image_onnx=with_head("image", lambda weights: weights * np.nan))
+    folder = resigned(tmp_path / "bundle", image_onnx=with_head("image", lambda weights: weights * np.nan))
     result = selftest(folder)
     assert "relaxed is no finite number" in str(result.failed[0])
     raw = json.loads(json.dumps(result.to_json(), allow_nan=False))
@@ -193,9 +176,9 @@ def mixes_its_batch() -> bytes:
 def test_graph_that_only_claims_to_be_batch_invariant_is_found(tmp_path: Path) -> None:
     alone = {"text_codes": np.full_like(golden().text_codes, 255)}  # a sentence less itself is 0, and 0 is bit 1
     changes: dict[str, Any] = {"text_onnx": mixes_its_batch(), "golden": alone}
-    claims = selftest(variant(tmp_path / "claims", **changes))
+    claims = selftest(resigned(tmp_path / "claims" / "bundle", **changes))
     assert names(claims) == ["text batch"]
-    admits = selftest(variant(tmp_path / "admits", text_graph=tiny_graph(batch_invariant=False), **changes))
+    admits = selftest(resigned(tmp_path / "admits" / "bundle", text_graph=tiny_graph(batch_invariant=False), **changes))
     assert admits.fit
     assert "text batch" not in [check.name for check in admits.checks]
 
@@ -234,7 +217,7 @@ def test_bundle_that_cannot_be_tested_is_an_error(tmp_path: Path, monkeypatch: p
         selftest(TINY, expect_fingerprint="0" * 64)
     with pytest.raises(InputError, match="gpu"):
         selftest(TINY, providers=["gpu"])
-    folder = variant(tmp_path)
+    folder = resigned(tmp_path / "bundle")
     (folder / "golden.npz").write_bytes((folder / "golden.npz").read_bytes()[:-1])
     with pytest.raises(BundleCorruptError, match=r"golden\.npz has sha256"):
         selftest(folder)
@@ -255,7 +238,7 @@ def test_command_prints_a_table_and_ends_with_0_on_a_fit_device() -> None:
 def test_command_gives_the_reasons_and_ends_with_1(tmp_path: Path) -> None:
     failures = ("image: 0.91 of bits; wanted 0.98", "\x1b[31mtext\nbatch")
     codes = flipped(golden().text_codes, 7)
-    folder = variant(tmp_path, gate=Gate(False, failures), golden={"text_codes": codes})
+    folder = resigned(tmp_path / "bundle", gate=Gate(False, failures), golden={"text_codes": codes})
     result = duch("selftest", folder)
     assert result.exit_code == 1
     export, text = result.stderr.splitlines()
@@ -271,13 +254,13 @@ def test_command_prints_all_of_it_as_json(tmp_path: Path) -> None:
     assert [check["name"] for check in raw["checks"]] == CHECKS
     assert raw["cpu"]["cores"] >= 1
     assert raw["software"]["onnxruntime"]
-    broken = duch("selftest", variant(tmp_path, text_onnx=b"x"), "--json")
+    broken = duch("selftest", resigned(tmp_path / "bundle", text_onnx=b"x"), "--json")
     assert broken.exit_code == 1
     assert json.loads(broken.stdout)["fit"] is False
 
 
 def test_damaged_bundle_is_one_line(tmp_path: Path) -> None:
-    folder = variant(tmp_path)
+    folder = resigned(tmp_path / "bundle")
     data = bytearray((folder / "image.onnx").read_bytes())
     data[len(data) // 2] ^= 1
     (folder / "image.onnx").write_bytes(data)
