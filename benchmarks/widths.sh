@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How wide the heads of preset `edge` should be, and how long the steps of Adam: the tables in benchmarks/widths.
+# How wide the heads of preset `edge` should be, and how long the steps of Adam: the table in README.md.
 #
 #     benchmarks/widths.sh WEAK OUT
 #
