@@ -37,6 +37,9 @@ def _config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+_MANY_CONSTANT = 0.25  # share of bits that tell nothing, from which it is said
+
+
 @click.command()
 @click.argument("checkpoint", type=PATH)
 @click.argument("bundle", type=PATH)
@@ -84,6 +87,13 @@ def export(
             on_progress=lambda step: click.echo(f"{step} ...", err=True),
         )
     click.echo(json.dumps(_as_json(bundle, exported), indent=2) if as_json else summary(exported.parity))
+    for name, graph in exported.parity.graphs.items():
+        if graph.constant_bits_torch > _MANY_CONSTANT:
+            click.echo(
+                f"{name}: {graph.constant_bits_torch:.0%} of the bits are the same in all codes of torch too: "
+                "the model has learnt little, so train it longer or on more",
+                err=True,
+            )
     for failure in exported.gate.failures:
         click.echo(f"failed: {failure}", err=True)
     forced = ", which passed its tests" if exported.gate.passed else ", which failed its tests, by force"

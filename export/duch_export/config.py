@@ -41,7 +41,11 @@ class Thresholds:
         high=1,
     )
     constant_bits: float = setting(
-        0.25, "largest share of bits that are the same in all codes of the held-out samples", low=0, high=1
+        0.05,
+        "largest share of bits that are the same in all codes of the held-out samples, beyond the share of torch: a "
+        "model that learnt little is told, not refused",
+        low=0,
+        high=1,
     )
     retrieval_loss: float = setting(
         0.005,

@@ -77,9 +77,9 @@ def _graph_checks(graph: GraphParity, least: float, thresholds: Thresholds) -> I
     yield Check("relaxed values that are no number", f"{graph.not_a_number}", "none", graph.not_a_number == 0)
     yield Check(
         "bits that never change",
-        f"{graph.constant_bits:.1%} (torch {graph.constant_bits_torch:.1%}; {graph.samples} samples)",
-        f"at most {thresholds.constant_bits:.1%}",
-        graph.constant_bits <= thresholds.constant_bits,
+        f"{graph.constant_bits:.1%} of {graph.samples} codes",
+        f"at most {thresholds.constant_bits:.1%} more than torch's {graph.constant_bits_torch:.1%}",
+        graph.constant_bits <= graph.constant_bits_torch + thresholds.constant_bits,
     )
     if graph.batch_invariant:
         worst = min(graph.batches, key=lambda kind: graph.batches[kind])

@@ -33,7 +33,7 @@ from duch_export import golden as golden_module
 from duch_export.build import export_bundle, export_checkpoint
 from duch_export.cli import export
 from duch_export.config import ExportConfig, Thresholds
-from duch_training.checkpoint import Checkpoint
+from duch_training.checkpoint import Checkpoint, save_checkpoint
 from duch_training.splits import Split
 
 
@@ -80,6 +80,18 @@ def test_command_prints_the_table_on_stdout_and_progress_on_stderr(fp32_command:
     assert "onnx fp32" in result.stdout
     assert "tracing the image graph" in result.stderr
     assert read_bundle(folder).fingerprint[:16] in result.stderr
+
+
+def test_a_model_that_learnt_little_is_exported_and_told(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    hasher = copy.deepcopy(checkpoint.hasher)
+    with torch.no_grad():
+        hasher.text_head.layers[3].bias.fill_(100)
+    save_checkpoint(tmp_path / "checkpoint", dataclasses.replace(checkpoint, hasher=hasher))
+    arguments = [str(tmp_path / "checkpoint"), str(tmp_path / "bundle"), "--recipe", "fp32"]
+    result = CliRunner().invoke(export, arguments)
+    assert result.exit_code == 0, result.output
+    assert "text: 100% of the bits are the same in all codes of torch too: the model has learnt little" in result.stderr
+    assert "image: 1" not in result.stderr
 
 
 def test_fp32_bundle_gives_torchs_codes_to_the_encoder(checkpoint: Checkpoint, fp32: Bundle) -> None:
