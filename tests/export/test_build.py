@@ -82,6 +82,7 @@ def test_command_prints_the_table_on_stdout_and_progress_on_stderr(fp32_command:
     assert read_bundle(folder).fingerprint[:16] in result.stderr
 
 
+@pytest.mark.slow
 def test_a_model_that_learnt_little_is_exported_and_told(checkpoint: Checkpoint, tmp_path: Path) -> None:
     hasher = copy.deepcopy(checkpoint.hasher)
     with torch.no_grad():
