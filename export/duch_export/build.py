@@ -106,12 +106,13 @@ def export_checkpoint(
     report_folder = report_folder_of(bundle_folder, report_folder)
     _check_usable(checkpoint)
     dataset = None if data is None else read_parts(checkpoint, data)
-    image, text = _graphs(checkpoint, config, on_progress)
+    tokenizer = Tokenizer(checkpoint.tokenizer_json, checkpoint.text)
+    image, text = _graphs(checkpoint, tokenizer, config, on_progress)
     golden = make_golden(
         image.bundle,
         text.bundle,
         image=checkpoint.image,
-        tokenizer=Tokenizer(checkpoint.tokenizer_json, checkpoint.text),
+        tokenizer=tokenizer,
     )
     write = functools.partial(
         write_bundle,
@@ -170,7 +171,9 @@ def _check_usable(checkpoint: Checkpoint) -> None:
             )
 
 
-def _graphs(checkpoint: Checkpoint, config: ExportConfig, on_progress: Callable[[str], None]) -> tuple[Graphs, Graphs]:
+def _graphs(
+    checkpoint: Checkpoint, tokenizer: Tokenizer, config: ExportConfig, on_progress: Callable[[str], None]
+) -> tuple[Graphs, Graphs]:
     """The image graph and the text graph, as exported and as quantized."""
     recipe, target = Recipe(config.recipe), Target(config.target)
     on_progress("tracing the image graph")
@@ -180,7 +183,6 @@ def _graphs(checkpoint: Checkpoint, config: ExportConfig, on_progress: Callable[
     if recipe is not Recipe.FP32:
         on_progress(f"quantizing to {recipe} with {len(checkpoint.calibration_pixels)} calibration images")
     image = quantize_image(image_fp32, recipe, checkpoint.calibration_pixels, target)
-    tokenizer = Tokenizer(checkpoint.tokenizer_json, checkpoint.text)
     sentences = [tokenizer([caption], truncate=True) for caption in checkpoint.calibration_captions]
     feeds = [{"input_ids": ids, "attention_mask": mask} for ids, mask in sentences]
     text = quantize_text(text_fp32, recipe, feeds, target)

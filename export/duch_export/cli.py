@@ -23,6 +23,8 @@ from .config import THRESHOLDS, ExportConfig, Thresholds, load_config
 if TYPE_CHECKING:
     from .build import Exported
 
+_MANY_CONSTANT = 0.25  # share of bits that tell nothing, from which it is said
+
 
 def _config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """An option for every setting; one that is not given changes nothing."""
@@ -35,9 +37,6 @@ def _config_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help = help or f"{spec.metadata['help']}.  [default: {spec.default}]"
         command = click.option(name, spec.name, type=kind, default=None, help=help)(command)
     return command
-
-
-_MANY_CONSTANT = 0.25  # share of bits that tell nothing, from which it is said
 
 
 @click.command()

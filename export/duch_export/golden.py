@@ -37,7 +37,7 @@ def make_golden(
 ) -> Golden:
     """Golden inputs and what the graphs of the bundle make of them, each run alone and without padding."""
     png, jpeg = draw_image(image.size, kind="PNG", seed=1), draw_image(image.size, kind="JPEG", seed=2)
-    pixels = np.stack([image_to_pixels(Image.open(io.BytesIO(file)), image) for file in (png, jpeg)])
+    pixels = np.stack([image_to_pixels(file, image) for file in (png, jpeg)])
     captions = fit_captions(tokenizer)
     input_ids, attention_mask = tokenizer(captions)
     image_session, text_session = open_session(image_model), open_session(text_model)

@@ -15,7 +15,7 @@ from transformers import AutoModel, ResNetConfig, ResNetModel
 from duch.codes import binarize, pack_codes
 from duch.errors import BundleError
 from duch_export.graph import Pack, export_image_graph, export_text_graph
-from duch_export.parity import open_session
+from duch_export.session import open_session
 from duch_training.checkpoint import Checkpoint
 from duch_training.encoders import ImageEncoder, TextEncoder
 from duch_training.model import CrossModalHasher

@@ -4,8 +4,6 @@ Measured on the held-out samples of the checkpoint: training images, each with o
 never saw. Here is measured and nothing judged; `gate` judges, `report` writes it down.
 """
 
-from duch_export.session import open_session
-
 from .compare import Agreement, Margins, agreement
 from .figures import GraphParity, ParityReport
 from .measure import Graphs, check_heldout, measure
@@ -25,6 +23,5 @@ __all__ = [
     "measure",
     "on_dataset",
     "on_pairs",
-    "open_session",
     "read_parts",
 ]

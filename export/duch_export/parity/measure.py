@@ -119,10 +119,11 @@ def _encode_files(bundle: Bundle, pixels: NDArray[np.uint8], captions: Sequence[
     encoder = Encoder(bundle)
     files = []
     for one in pixels:
-        files.append(io.BytesIO())
-        Image.fromarray(one).save(files[-1], "PNG")
+        file = io.BytesIO()
+        Image.fromarray(one).save(file, "PNG")
+        files.append(file.getvalue())
     return {
-        "image": encoder.encode_images([Image.open(file) for file in files]),
+        "image": encoder.encode_images(files),
         "text": encoder.encode_texts(captions, truncate=True),
     }
 
