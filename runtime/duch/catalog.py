@@ -9,35 +9,34 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from .display import display_path
 from .errors import GalleryCorruptError, GalleryError, GalleryLockedError, GalleryMismatchError
+from .mapped_file import FORMAT_VERSION
 from .tile import COLUMNS, Modality, StoredTile, Value, from_values, row_crc, to_values
 
-FORMAT_VERSION = 1
 FILE_NAME = "catalog.sqlite"
 
 _SCHEMA = f"""
 CREATE TABLE tiles (
-    seq INTEGER PRIMARY KEY, row INTEGER NOT NULL, id TEXT NOT NULL, modality TEXT NOT NULL, uri TEXT, text TEXT,
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL, modality TEXT NOT NULL, uri TEXT, text TEXT,
     size INTEGER, mtime_ns INTEGER, west REAL, south REAL, east REAL, north REAL, time_us INTEGER,
-    attributes TEXT, deleted INTEGER NOT NULL, crc INTEGER NOT NULL
+    attributes TEXT, code_crc INTEGER NOT NULL, deleted INTEGER NOT NULL, crc INTEGER NOT NULL
 );
-CREATE UNIQUE INDEX tiles_row ON tiles (row);
 CREATE UNIQUE INDEX tiles_live_id ON tiles (id) WHERE deleted = 0;
-CREATE INDEX tiles_deleted ON tiles (row) WHERE deleted = 1;
-CREATE INDEX tiles_text ON tiles (row) WHERE modality = 'text';
-CREATE TABLE batches (first_row INTEGER PRIMARY KEY, n_rows INTEGER NOT NULL, crc INTEGER NOT NULL);
+CREATE INDEX tiles_deleted_id ON tiles (id, deleted) WHERE deleted > 0;
+CREATE TABLE batches (
+    first_row INTEGER PRIMARY KEY, n_rows INTEGER NOT NULL, codes_crc INTEGER NOT NULL, columns_crc INTEGER NOT NULL
+);
 CREATE TABLE meta (key TEXT PRIMARY KEY, value, crc INTEGER NOT NULL);
 INSERT INTO meta VALUES ('format_version', {FORMAT_VERSION}, 0);
 """
-_ROWS_PER_QUERY = 500  # older SQLite takes at most 999 parameters
+_KEYS_PER_QUERY = 500  # older SQLite takes at most 999 parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +44,11 @@ class Meta:
     """The meta table: what the gallery holds and how much of it exists.
 
     Attributes:
-        generation: names the codes file.
-        committed: rows of the codes file that exist.
+        generation: names the codes file and the columns file.
+        committed: rows of them that exist.
         next_seq: seq of the next tile.
+        live_images: images that can be found.
+        live_texts: sentences that can be found.
         fingerprint: 64 hex digits of the bundle that made the codes.
         n_bits: length of a code.
         root: folder that uris are relative to, itself an id-escaped path relative to the gallery; None without images.
@@ -57,6 +58,8 @@ class Meta:
     generation: int
     committed: int
     next_seq: int
+    live_images: int
+    live_texts: int
     fingerprint: str
     n_bits: int
     root: str | None
@@ -160,16 +163,16 @@ class Catalog:
         """The meta table.
 
         Raises:
-            GalleryError: written by a newer format version.
+            GalleryError: written by another format version.
             GalleryCorruptError: a value is missing or differs from its CRC.
         """
         with sqlite_errors(self.file):
             found = {key: (value, crc) for key, value, crc in self._connection.execute("SELECT * FROM meta")}
-        version = found.get("format_version", (None, 0))[0]
-        if isinstance(version, int) and version > FORMAT_VERSION:
+        version, crc = found.get("format_version", (None, None))
+        if isinstance(version, int) and version != FORMAT_VERSION and row_crc(("format_version", version)) == crc:
+            advice = "update duch" if version > FORMAT_VERSION else "index into a new folder"
             raise GalleryError(
-                f"{display_path(self.file)} has format version {version}; this duch reads up to {FORMAT_VERSION}, "
-                "so update duch"
+                f"{display_path(self.file)} has format version {version}; this duch reads {FORMAT_VERSION}, so {advice}"
             )
         for key in ("format_version", *Meta.__annotations__):
             value, crc = found.get(key, (None, None))
@@ -181,29 +184,36 @@ class Catalog:
         """Write one value of the meta table."""
         self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (key, value, row_crc((key, value))))
 
-    def insert(self, tile: StoredTile) -> None:
-        """Add a tile, whose id is not live."""
-        values = to_values(tile)
-        places = ", ".join("?" * (len(values) + 1))
-        self._connection.execute(f"INSERT INTO tiles VALUES ({places})", (*values, row_crc(values)))
+    def insert(self, tiles: Iterable[StoredTile]) -> None:
+        """Add tiles, no two live ones of the same id."""
+        places = ", ".join("?" * (COLUMNS.count(",") + 2))
+        rows = ((*values, row_crc(values)) for values in map(to_values, tiles))
+        self._connection.executemany(f"INSERT INTO tiles VALUES ({places})", rows)
 
-    def insert_batch(self, first_row: int, n_rows: int, crc: int) -> None:
-        """Note the CRC-32 of the codes of rows first_row to first_row + n_rows - 1."""
-        self._connection.execute("INSERT INTO batches VALUES (?, ?, ?)", (first_row, n_rows, crc))
+    def insert_batch(self, first_row: int, n_rows: int, *, codes_crc: int, columns_crc: int) -> None:
+        """Note the CRC-32 of the codes and of the columns of rows first_row to first_row + n_rows - 1."""
+        self._connection.execute("INSERT INTO batches VALUES (?, ?, ?, ?)", (first_row, n_rows, codes_crc, columns_crc))
 
-    def bury(self, tile_id: str) -> bool:
-        """Turn the live tile of this id into a tombstone; False if there is none.
+    def batches(self) -> list[tuple[int, int, int, int]]:
+        """All batches by first row: first_row, n_rows, codes_crc, columns_crc."""
+        with sqlite_errors(self.file):
+            return list(self._connection.execute("SELECT * FROM batches ORDER BY first_row"))
+
+    def drop_batches(self) -> None:
+        """Forget all batches: a new generation has others."""
+        self._connection.execute("DELETE FROM batches")
+
+    def bury(self, ids: Sequence[str], generation: int) -> list[StoredTile]:
+        """Turn the live tiles of these ids into tombstones of a generation; returns them as they were.
 
         Raises:
-            GalleryCorruptError: its row differs from its CRC.
+            GalleryCorruptError: one of their rows differs from its CRC.
         """
-        values = self._find(tile_id)
-        if values is None:
-            return False
+        buried = list(self._find(ids))
         # From the stored values and not from the tile, so that what another program wrote keeps its exact form.
-        crc = row_crc((*values[:-1], 1))
-        self._connection.execute("UPDATE tiles SET deleted = 1, crc = ? WHERE seq = ?", (crc, values[0]))
-        return True
+        changes = ((generation, row_crc((*values[:-1], generation)), values[0]) for values in buried)
+        self._connection.executemany("UPDATE tiles SET deleted = ?, crc = ? WHERE seq = ?", changes)
+        return [from_values(values) for values in buried]
 
     def find(self, tile_id: str) -> StoredTile | None:
         """The live tile of this id.
@@ -211,24 +221,24 @@ class Catalog:
         Raises:
             GalleryCorruptError: its row differs from its CRC.
         """
-        values = self._find(tile_id)
-        return None if values is None else from_values(values)
+        return next(map(from_values, self._find([tile_id])), None)
 
-    def tiles_of_rows(self, rows: Sequence[int]) -> dict[int, StoredTile]:
-        """The tiles of these rows, each checked against its CRC.
+    def find_all(self, ids: Sequence[str]) -> dict[str, StoredTile]:
+        """The live tiles of these ids.
+
+        Raises:
+            GalleryCorruptError: one of their rows differs from its CRC.
+        """
+        return {tile.id: tile for tile in map(from_values, self._find(ids))}
+
+    def tiles_of_seqs(self, seqs: Sequence[int]) -> dict[int, StoredTile]:
+        """The tiles of these seqs, tombstones among them, each checked against its CRC.
 
         Raises:
             GalleryCorruptError: a row differs from its CRC.
         """
-        tiles = {}
-        for start in range(0, len(rows), _ROWS_PER_QUERY):
-            part = rows[start : start + _ROWS_PER_QUERY]
-            query = f"SELECT {COLUMNS}, crc FROM tiles WHERE row IN ({', '.join('?' * len(part))})"
-            with sqlite_errors(self.file):
-                for found in self._connection.execute(query, part):
-                    tile = from_values(self._checked(found))
-                    tiles[tile.row] = tile
-        return tiles
+        tiles = map(from_values, self._select("seq IN ({})", seqs))
+        return {tile.seq: tile for tile in tiles}
 
     def live_ids(self, modality: Modality) -> Iterator[str]:
         """Ids of all live tiles of a modality, in seq order."""
@@ -237,15 +247,24 @@ class Catalog:
             for (tile_id,) in self._connection.execute(query, (modality,)):
                 yield tile_id
 
-    def deleted_rows(self) -> list[int]:
-        """Rows of the tombstones."""
+    def deleted_seqs(self, generation: int) -> list[int]:
+        """Seqs of the tombstones whose rows are in the files of a generation."""
+        query = "SELECT seq FROM tiles WHERE deleted > 0 AND deleted >= ?"  # the first half makes the index usable
         with sqlite_errors(self.file):
-            return [row for (row,) in self._connection.execute("SELECT row FROM tiles WHERE deleted = 1")]
+            return [seq for (seq,) in self._connection.execute(query, (generation,))]
 
-    def text_rows(self) -> list[int]:
-        """Rows of the sentences, live or not."""
+    def forget_deleted(self, generation: int) -> int:
+        """Take out the tombstones whose rows are only in files of generations before this one; how many."""
+        return self._connection.execute("DELETE FROM tiles WHERE deleted > 0 AND deleted < ?", (generation,)).rowcount
+
+    def shrink(self) -> None:
+        """Give the space of tombstones that were taken out back to the file system, if it is worth the writing."""
         with sqlite_errors(self.file):
-            return [row for (row,) in self._connection.execute("SELECT row FROM tiles WHERE modality = 'text'")]
+            (free,), (pages,) = (
+                self._connection.execute(f"PRAGMA {name}").fetchone() for name in ("freelist_count", "page_count")
+            )
+            if free > pages // 4:
+                self._connection.execute("VACUUM")
 
     def damaged(self, what: str) -> GalleryCorruptError:
         """The error for a row that differs from its CRC."""
@@ -254,18 +273,19 @@ class Catalog:
             "restore the gallery from a copy, or index again into a new folder"
         )
 
-    def _find(self, tile_id: str) -> Sequence[Any] | None:
-        query = f"SELECT {COLUMNS}, crc FROM tiles WHERE id = ? AND deleted = 0"
-        with sqlite_errors(self.file):
-            found = self._connection.execute(query, (tile_id,)).fetchone()
-        return None if found is None else self._checked(found)
+    def _find(self, ids: Sequence[str]) -> Iterator[tuple[Value, ...]]:
+        return self._select("deleted = 0 AND id IN ({})", ids)
 
-    def _checked(self, found: Sequence[Any]) -> Sequence[Any]:
-        """The values of `COLUMNS`, once the CRC behind them is right."""
-        *values, crc = found
-        if row_crc(values) != crc:
-            raise self.damaged(f"row {values[1]} of table tiles")
-        return values
+    def _select(self, condition: str, keys: Sequence[int] | Sequence[str]) -> Iterator[tuple[Value, ...]]:
+        """The values of `COLUMNS` of the tiles with these keys, each checked against the CRC behind them."""
+        for start in range(0, len(keys), _KEYS_PER_QUERY):
+            part = keys[start : start + _KEYS_PER_QUERY]
+            query = f"SELECT {COLUMNS}, crc FROM tiles WHERE " + condition.format(", ".join("?" * len(part)))
+            with sqlite_errors(self.file):
+                for *values, crc in self._connection.execute(query, part):
+                    if row_crc(values) != crc:
+                        raise self.damaged(f"tile {values[0]} of table tiles")
+                    yield tuple(values)
 
 
 def is_gallery(folder: str | os.PathLike[str]) -> bool:

@@ -35,7 +35,12 @@ ROW = np.dtype(
         ("modality", "u1"),  # position in MODALITIES
     ]
 )
-GROUP = np.dtype([(name, ROW[name], (GROUP_ROWS,)) for name in ROW.names or ()])
+COLUMNS = ROW.names or ()
+GROUP = np.dtype([(name, ROW[name], (GROUP_ROWS,)) for name in COLUMNS])
+# Where a column begins in a group, bytes.
+_OFFSETS = {
+    name: GROUP_ROWS * sum(ROW[other].itemsize for other in COLUMNS[:place]) for place, name in enumerate(COLUMNS)
+}
 
 Table = NDArray[np.void]  # of ROW or GROUP
 Rows = NDArray[np.int64]
@@ -57,7 +62,8 @@ def table_of(tiles: Sequence[StoredTile]) -> Table:
         [
             (
                 tile.seq,
-                *(tile.footprint or (np.nan,) * 4),
+                # + 0.0 makes -0.0 a plain zero, as in the catalog
+                *(edge + 0.0 for edge in tile.footprint or (np.nan,) * 4),
                 NO_TIME if tile.time_us is None else tile.time_us,
                 MODALITIES.index(tile.modality),
             )
@@ -89,8 +95,8 @@ def write_rows(descriptor: int, first_row: int, table: Table) -> None:
     while done < len(table):
         group, offset = divmod(first_row + done, GROUP_ROWS)
         part = table[done : done + GROUP_ROWS - offset]
-        for name in ROW.names or ():
-            place = HEADER_SIZE + group * GROUP.itemsize + GROUP.fields[name][1] + offset * ROW[name].itemsize
+        for name in COLUMNS:
+            place = HEADER_SIZE + group * GROUP.itemsize + _OFFSETS[name] + offset * ROW[name].itemsize
             mapped_file.write_at(descriptor, part[name].tobytes(), place)
         done += len(part)
 
@@ -118,7 +124,7 @@ class Columns:
         """
         group, offset = np.divmod(np.asarray(rows, dtype=np.int64), GROUP_ROWS)
         table = np.empty(len(group), dtype=ROW)
-        for name in ROW.names or ():
+        for name in COLUMNS:
             table[name] = self.groups[name][group, offset]
         return table
 
@@ -141,7 +147,8 @@ class Columns:
             before = open_ & (column[group, np.minimum(middle, GROUP_ROWS - 1)] < wanted)
             low, high = np.where(before, middle + 1, low), np.where(open_ & ~before, middle, high)
         found = (low < in_group) & (column[group, np.minimum(low, GROUP_ROWS - 1)] == wanted)
-        return (group * GROUP_ROWS + low)[found]
+        rows: Rows = (group * GROUP_ROWS + low)[found]
+        return rows
 
 
 def _size(rows: int) -> int:

@@ -12,22 +12,22 @@ Shapes: n tiles, q queries.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
-from contextlib import suppress
+import zlib
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from . import codes_file
-from .catalog import Catalog, catalog_of, is_gallery
+from .catalog import Catalog, Meta, catalog_of, is_gallery
 from .codes import PackedCodes
+from .columns_file import table_of
 from .display import display_path
-from .errors import GalleryError, InputError
+from .errors import GalleryCorruptError, GalleryError, InputError
 from .gallery_writer import GalleryWriter
-from .hamming import Mask
+from .generation import Generation
+from .hamming import Mask, Rows
 from .ids import place_to_path
 from .index import HammingIndex
 from .tile import MODALITIES, Hit, Modality, StoredTile, Tile
@@ -36,7 +36,7 @@ __all__ = ["Gallery", "GalleryWriter", "Hit", "Tile"]
 
 
 class Gallery:
-    """A reader: the gallery as it was when it was opened, whatever a writer adds meanwhile.
+    """A reader: the gallery as it was when it was opened, whatever a writer adds, removes or compacts meanwhile.
 
     May be used from several threads.
 
@@ -45,6 +45,7 @@ class Gallery:
         fingerprint: 64 hex digits of the bundle that made its codes.
         n_bits: length of its codes.
         codes: the committed codes, mapped, tombstones among them, (n, n_bits / 8) uint8.
+        columns: what filters need of the same rows, mapped.
         root: the folder that uris are relative to; None if the gallery holds no images.
         bundle_hint: where the bundle was, seen from the gallery; None if not known.
     """
@@ -54,27 +55,18 @@ class Gallery:
         self.folder = Path(folder)
         self._lock = threading.Lock()
         self._catalog = Catalog.open_to_read(catalog_of(self.folder))
-        self._descriptor = -1
+        self._files: Generation | None = None
         try:
-            with self._catalog.transaction():  # one snapshot of both
-                self._meta = meta = self._catalog.meta()
-                deleted = self._catalog.deleted_rows()
-            file = self.folder / codes_file.file_name(meta.generation)
-            self._descriptor = codes_file.open_file(file, os.O_RDONLY)
-            with suppress(OSError):  # read-only network media know no locks, and no compaction either
-                # Tells whoever writes a new generation that this one is still being read.
-                fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            of_catalog = {"n_bits": meta.n_bits, "committed": meta.committed}
-            codes_file.check(self._descriptor, file, fingerprint=meta.fingerprint, **of_catalog)
-            self.codes = codes_file.map_codes(self._descriptor, **of_catalog)
+            self._files, self._meta, deleted = self._open_files()
+            self.codes, self.columns = self._files.codes(), self._files.columns()
         except BaseException:
             self.close()
             raise
+        meta = self._meta
         self.fingerprint, self.n_bits = meta.fingerprint, meta.n_bits
         self.root, self.bundle_hint = (place_to_path(self.folder, place) for place in (meta.root, meta.bundle_hint))
         self._index = HammingIndex(self.codes)
-        self._live = self._mask_without(deleted)
-        self._masks: dict[Modality | None, Mask | None] = {None: self._live}
+        self._masks: dict[Modality | None, Mask | None] = {None: self._mask_without(deleted)}
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Gallery:
@@ -112,8 +104,8 @@ class Gallery:
     def writer(
         folder: str | os.PathLike[str],
         *,
-        fingerprint: str,
-        n_bits: int,
+        fingerprint: str | None = None,
+        n_bits: int | None = None,
         create: bool = False,
         root: str | os.PathLike[str] | None = None,
         bundle_hint: str | os.PathLike[str] | None = None,
@@ -133,8 +125,8 @@ class Gallery:
         Raises:
             InputError: an unknown modality.
         """
-        mask = self._mask(modality)
-        return len(self.codes) if mask is None else int(mask.sum())
+        live = {"image": self._meta.live_images, "text": self._meta.live_texts}
+        return sum(live.values()) if modality is None else live[_checked(modality)]
 
     def __enter__(self) -> Gallery:
         return self
@@ -147,9 +139,9 @@ class Gallery:
     def close(self) -> None:
         """Let go of the files. Codes that were handed out stay mapped until they are dropped."""
         self._catalog.close()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self._files is not None:
+            self._files.close()
+            self._files = None
 
     def check_bundle(self, *, fingerprint: str, n_bits: int) -> None:
         """Refuse queries of another bundle.
@@ -175,7 +167,7 @@ class Gallery:
             GalleryCorruptError: the catalog row of a hit differs from its checksum.
         """
         distances, rows = self._index.search(codes, k, allow=self._mask(modality))
-        tiles = self._tiles(sorted(set(rows.ravel().tolist())))
+        tiles = self._tiles(np.unique(rows))
         return [
             [
                 Hit.of(tiles[row], rank=rank, distance=distance)
@@ -184,33 +176,66 @@ class Gallery:
             for near, of_query in zip(distances, rows, strict=True)
         ]
 
-    def _tiles(self, rows: list[int]) -> dict[int, StoredTile]:
-        with self._lock, self._catalog.transaction():
-            if self._catalog.meta().generation != self._meta.generation:
-                raise GalleryError(f"{display_path(self.folder)} was rewritten while it was open; open it again")
-            tiles = self._catalog.tiles_of_rows(rows)
-        if missing := [row for row in rows if row not in tiles]:
-            raise self._catalog.damaged(f"table tiles has no row {missing[0]}, so it")
-        return tiles
+    def _open_files(self) -> tuple[Generation, Meta, list[int]]:
+        """The files of the current generation, the catalog's snapshot that they belong to, and its tombstones."""
+        while True:
+            with self._catalog.transaction():  # one snapshot of both
+                meta = self._catalog.meta()
+                deleted = self._catalog.deleted_seqs(meta.generation)
+            try:
+                files = Generation(self.folder, meta)
+            except GalleryCorruptError:
+                if self._catalog.meta().generation == meta.generation:
+                    raise
+            else:
+                # A compaction may have come between; from here on the lock keeps what this reader needs.
+                if self._catalog.meta().generation == meta.generation:
+                    return files, meta, deleted
+                files.close()
+
+    def _tiles(self, rows: Rows) -> dict[int, StoredTile]:
+        """The tiles of some rows, checked: the catalog's row, the code and the columns belong together."""
+        table = self.columns.take(rows)
+        with self._lock:
+            of_seq = self._catalog.tiles_of_seqs(table["seq"].tolist())
+        tiles = [of_seq.get(seq) for seq in table["seq"].tolist()]
+        known = [tile for tile in tiles if tile is not None]
+        if len(known) < len(tiles) or table_of(known).tobytes() != table.tobytes():
+            raise self._damaged("a row of the columns file differs from the catalog")
+        for row, tile in zip(rows.tolist(), known, strict=True):
+            if zlib.crc32(self.codes[row].tobytes()) != tile.code_crc:
+                raise self._damaged(f"the code of tile {tile.id!r} differs from its checksum")
+        return dict(zip(rows.tolist(), known, strict=True))
+
+    def _damaged(self, what: str) -> GalleryCorruptError:
+        return GalleryCorruptError(
+            f"{display_path(self.folder)} is damaged: {what}; `duch gallery verify` tells how far it goes"
+        )
 
     def _mask(self, modality: Modality | None) -> Mask | None:
         """Rows that may be found, (n,) bool; None for all of them."""
-        if modality is not None and modality not in MODALITIES:
-            raise InputError(f"modality is {modality!r}; wanted image, text or None for both")
+        if modality is None or self.count(modality) == len(self):
+            return self._masks[None]
         with self._lock:
             if modality not in self._masks:
-                # A row keeps its modality for ever, so rows added since the gallery was opened are all to be left out.
-                texts = [row for row in self._catalog.text_rows() if row < len(self.codes)]
-                images = self._mask_without(texts)
-                if images is None:
-                    images = np.ones(len(self.codes), dtype=np.bool_)
-                everything = np.True_ if self._live is None else self._live
-                self._masks["image"], self._masks["text"] = images & everything, ~images & everything
+                of_row = self.columns.groups["modality"].reshape(-1)[: len(self.codes)]
+                mask = of_row == MODALITIES.index(modality)
+                live = self._masks[None]
+                self._masks[modality] = mask if live is None else mask & live
             return self._masks[modality]
 
-    def _mask_without(self, rows: list[int]) -> Mask | None:
-        if not rows:
+    def _mask_without(self, deleted: list[int]) -> Mask | None:
+        if not deleted:
             return None
+        rows = self.columns.rows_of(deleted)
+        if len(rows) < len(deleted):
+            raise self._damaged("a removed tile has no row")
         mask = np.ones(len(self.codes), dtype=np.bool_)
         mask[rows] = False
         return mask
+
+
+def _checked(modality: Modality) -> Modality:
+    if modality not in MODALITIES:
+        raise InputError(f"modality is {modality!r}; wanted image, text or None for both")
+    return modality

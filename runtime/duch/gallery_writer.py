@@ -1,39 +1,36 @@
-"""The one writer of a gallery: creates it, appends, replaces, removes.
+"""The one writer of a gallery: creates it, appends, replaces, removes, compacts.
 
-Every call that returns has its tiles on the disk: the codes are fsynced before the SQLite transaction that makes them
-exist is committed.
+Every call that returns has its tiles on the disk: the codes and columns are fsynced before the SQLite transaction that
+makes them exist is committed.
 
 Shapes: n tiles.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
 import numpy as np
 
-from . import codes_file
-from .catalog import FILE_NAME as CATALOG
-from .catalog import Catalog, Meta, catalog_of, is_gallery
+from .catalog import Catalog, catalog_of, is_gallery
 from .codes import PackedCodes, check_codes, check_n_bits
+from .columns_file import GROUP_ROWS, table_of
 from .display import display_path
-from .durable import fsync_folder
-from .errors import CodesError, GalleryError, GalleryLockedError, InputError
+from .errors import CodesError, GalleryError, InputError
+from .gallery_place import create_files, may_create, take_lock
+from .generation import Generation, crcs, sweep
 from .ids import path_to_id, place_to_path
 from .tile import Modality, StoredTile, Tile
 
-LOCK = "writer.lock"
-_PARTIAL = CATALOG + ".partial"
-_FIRST_GENERATION = 1
+_COMPACTED_AT_ONCE = 16 * GROUP_ROWS  # rows; a few MB
 
 
 @dataclass(frozen=True)
@@ -56,18 +53,18 @@ class GalleryWriter:
         self,
         folder: str | os.PathLike[str],
         *,
-        fingerprint: str,
-        n_bits: int,
+        fingerprint: str | None = None,
+        n_bits: int | None = None,
         create: bool = False,
         root: str | os.PathLike[str] | None = None,
         bundle_hint: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Take the gallery's lock.
+        """Take the gallery's lock, and take away what a crash left.
 
         Args:
             folder: the gallery.
-            fingerprint: 64 hex digits of the bundle whose codes will be added.
-            n_bits: length of those codes.
+            fingerprint: 64 hex digits of the bundle whose codes will be added; by default the gallery's own.
+            n_bits: length of those codes; likewise.
             create: make the gallery if the folder is missing or empty.
             root: the folder that uris are relative to; kept in the gallery, by default as it is there.
             bundle_hint: where the bundle is; likewise.
@@ -77,29 +74,29 @@ class GalleryWriter:
             GalleryMismatchError: the gallery holds codes of another bundle.
             GalleryCorruptError: a file of the gallery is damaged.
             GalleryError: the folder is no gallery, or cannot be written.
-            InputError: the fingerprint is no sha256.
+            InputError: the fingerprint is no sha256, or none is given for a new gallery.
         """
-        check_n_bits(n_bits)
-        if not re.fullmatch("[0-9a-f]{64}", fingerprint):
+        if n_bits is not None:
+            check_n_bits(n_bits)
+        if fingerprint is not None and not re.fullmatch("[0-9a-f]{64}", fingerprint):
             raise InputError(f"fingerprint is {fingerprint!r}; wanted 64 hex digits")
         self.folder = Path(folder)
         self._catalog: Catalog | None = None
-        self._codes = -1
+        self._files: Generation | None = None
         self._failed = False
-        if not (create and _may_create(self.folder)):
+        if not (create and may_create(self.folder)):
             catalog_of(self.folder)
-        self._lock = _take_lock(self.folder)
+        elif fingerprint is None or n_bits is None:
+            raise InputError("a new gallery without fingerprint and n_bits; wanted those of its bundle")
+        self._lock = take_lock(self.folder)
         try:
             if not is_gallery(self.folder):
-                _create(self.folder, fingerprint, n_bits)
+                create_files(self.folder, str(fingerprint), n_bits or 0)
             self._catalog = Catalog.open_to_write(catalog_of(self.folder))
-            with self._catalog.transaction():
-                self._meta = meta = self._catalog.meta()
-                self._n_live = meta.committed - len(self._catalog.deleted_rows())
-            meta.check_bundle(self.folder, fingerprint=fingerprint, n_bits=n_bits)
-            file = self.folder / codes_file.file_name(meta.generation)
-            self._codes = codes_file.open_file(file, os.O_RDWR)
-            codes_file.check(self._codes, file, n_bits=n_bits, fingerprint=fingerprint, committed=meta.committed)
+            self._meta = meta = self._catalog.meta()
+            meta.check_bundle(self.folder, fingerprint=fingerprint or meta.fingerprint, n_bits=n_bits or meta.n_bits)
+            self._files = Generation(self.folder, meta, writable=True)
+            self._sweep()
             self.remember(root=root, bundle_hint=bundle_hint)
         except BaseException:
             self.close()
@@ -120,14 +117,26 @@ class GalleryWriter:
                 self._catalog.empty_log()
             self._catalog.close()
             self._catalog = None
-        for descriptor in (self._codes, self._lock):
-            if descriptor >= 0:
-                os.close(descriptor)  # gives up the lock as well
-        self._codes = self._lock = -1
+        if self._files is not None:
+            self._files.close()
+            self._files = None
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def __len__(self) -> int:
         """Live tiles, all of them on the disk."""
-        return self._n_live
+        return self._meta.live_images + self._meta.live_texts
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hex digits of the bundle that made the codes."""
+        return self._meta.fingerprint
+
+    @property
+    def n_bits(self) -> int:
+        """Length of a code."""
+        return self._meta.n_bits
 
     @property
     def root(self) -> Path | None:
@@ -151,7 +160,7 @@ class GalleryWriter:
             InputError: a tile that cannot be stored, or a duplicate id under "error".
             GalleryError: the disk is full or fails; what was appended before is safe.
         """
-        catalog = self._writable()
+        catalog, files = self._writable()
         checked = np.ascontiguousarray(check_codes(codes, self._meta.n_bits))
         if len(checked) != len(tiles):
             raise CodesError(f"{len(checked)} codes for {len(tiles)} tiles; wanted one for each")
@@ -161,24 +170,30 @@ class GalleryWriter:
             tile.check()
         if not tiles:
             return Appended(range(0), 0)
-        data = checked.tobytes()
-        replaced = 0
+        last = {tile.id: place for place, tile in enumerate(tiles)}  # of several with one id, the last one stays
         with self._all_or_nothing(), catalog.transaction():
             meta = catalog.meta()
-            codes_file.write_at(self._codes, data, codes_file.HEADER_SIZE + meta.committed * (meta.n_bits // 8))
-            os.fsync(self._codes)
-            for offset, tile in enumerate(tiles):
-                if catalog.bury(tile.id):
-                    if on_duplicate == "error":
-                        raise InputError(
-                            f"tile {tile.id!r} is in the gallery already; wanted a new id, or replace the old tile"
-                        )
-                    replaced += 1
-                catalog.insert(StoredTile.of(tile, seq=meta.next_seq + offset, row=meta.committed + offset))
-            catalog.insert_batch(meta.committed, len(tiles), zlib.crc32(data))
-            catalog.set_meta("committed", meta.committed + len(tiles))
-            catalog.set_meta("next_seq", meta.next_seq + len(tiles))
-        self._n_live += len(tiles) - replaced
+            buried = catalog.bury(list(last), meta.generation)
+            replaced = len(buried) + len(tiles) - len(last)
+            if replaced and on_duplicate == "error":
+                raise InputError(f"{_first_duplicate(tiles, buried)}; wanted a new id, or replace the old tile")
+            stored = [
+                StoredTile.of(
+                    tile,
+                    seq=meta.next_seq + place,
+                    code_crc=zlib.crc32(checked[place]),
+                    deleted=0 if last[tile.id] == place else meta.generation,
+                )
+                for place, tile in enumerate(tiles)
+            ]
+            table = table_of(stored)
+            files.write(meta.committed, checked, table)
+            files.sync()
+            catalog.insert(stored)
+            catalog.insert_batch(meta.committed, len(tiles), **crcs(checked, table))
+            live = [tile for tile in stored if not tile.deleted]
+            self._count(committed=len(tiles), next_seq=len(tiles), **_by_modality(live, buried))
+        self._meta = catalog.meta()
         return Appended(range(meta.next_seq, meta.next_seq + len(tiles)), replaced)
 
     def remove(self, ids: Iterable[str]) -> int:
@@ -187,11 +202,61 @@ class GalleryWriter:
         Raises:
             GalleryError: the disk is full or fails; nothing was removed.
         """
-        catalog = self._writable()
+        catalog, _ = self._writable()
         with self._all_or_nothing(), catalog.transaction():
-            removed = sum(catalog.bury(tile_id) for tile_id in ids)
-        self._n_live -= removed
-        return removed
+            buried = catalog.bury(list(dict.fromkeys(ids)), self._meta.generation)
+            self._count(**_by_modality([], buried))
+        self._meta = catalog.meta()
+        return len(buried)
+
+    def compact(self, on_progress: Callable[[int, int], None] | None = None) -> int:
+        """Write codes and columns without the tombstones, as a new generation; returns how many there were.
+
+        Readers go on with the generation that they have open; its files and its tombstones go as soon as the last one
+        has closed it and a writer comes by.
+
+        Args:
+            on_progress: called with rows done and rows in all.
+
+        Raises:
+            GalleryCorruptError: a tombstone has no row.
+            GalleryError: the disk is full or fails; the gallery is what it was.
+        """
+        catalog, old = self._writable()
+        meta = self._meta
+        deleted = catalog.deleted_seqs(meta.generation)
+        if deleted:
+            codes, columns = old.codes(), old.columns()
+            keep = np.ones(meta.committed, dtype=np.bool_)
+            keep[columns.rows_of(deleted)] = False
+            new = replace(meta, generation=meta.generation + 1, committed=0)
+            with self._all_or_nothing():
+                Generation.create(self.folder, new)
+                self._files = Generation(self.folder, new, writable=True)
+                old.close()
+                batches = []
+                for start in range(0, meta.committed, _COMPACTED_AT_ONCE):
+                    rows = start + np.flatnonzero(keep[start : start + _COMPACTED_AT_ONCE])
+                    if len(rows):
+                        part, table = codes[rows], columns.take(rows)
+                        self._files.write(new.committed, part, table)
+                        batches.append((new.committed, len(rows), crcs(part, table)))
+                        new = replace(new, committed=new.committed + len(rows))
+                    if on_progress is not None:
+                        on_progress(min(start + _COMPACTED_AT_ONCE, meta.committed), meta.committed)
+                self._files.sync()
+                if new.committed + len(deleted) != meta.committed:
+                    raise catalog.damaged("a tombstone of table tiles has no row, so it")
+                with catalog.transaction():
+                    catalog.drop_batches()
+                    for first_row, n_rows, of_batch in batches:
+                        catalog.insert_batch(first_row, n_rows, **of_batch)
+                    catalog.set_meta("generation", new.generation)
+                    catalog.set_meta("committed", new.committed)
+            self._meta = catalog.meta()
+        self._sweep()
+        catalog.shrink()
+        return len(deleted)
 
     def remember(
         self, *, root: str | os.PathLike[str] | None = None, bundle_hint: str | os.PathLike[str] | None = None
@@ -201,7 +266,7 @@ class GalleryWriter:
         Raises:
             GalleryError: the disk is full or fails.
         """
-        catalog = self._writable()
+        catalog, _ = self._writable()
         here = os.path.realpath(self.folder)
         for key, place in (("root", root), ("bundle_hint", bundle_hint)):
             value = None if place is None else path_to_id(os.path.relpath(os.path.realpath(place), here))
@@ -212,18 +277,34 @@ class GalleryWriter:
 
     def find(self, tile_id: str) -> StoredTile | None:
         """The live tile of this id."""
-        return self._writable().find(tile_id)
+        return self._writable()[0].find(tile_id)
 
     def live_ids(self, modality: Modality) -> Iterator[str]:
         """Ids of the live tiles of a modality, in seq order; append nothing meanwhile."""
-        return self._writable().live_ids(modality)
+        return self._writable()[0].live_ids(modality)
 
-    def _writable(self) -> Catalog:
-        if self._catalog is None:
+    def _writable(self) -> tuple[Catalog, Generation]:
+        if self._catalog is None or self._files is None:
             raise GalleryError(f"{display_path(self.folder)} was closed; open it again")
         if self._failed:
             raise GalleryError(f"an earlier write to {display_path(self.folder)} failed; open it again")
-        return self._catalog
+        return self._catalog, self._files
+
+    def _count(self, **more: int) -> None:
+        """Add to numbers of the meta table."""
+        catalog, _ = self._writable()
+        meta = catalog.meta()
+        for key, change in more.items():
+            if change:
+                catalog.set_meta(key, getattr(meta, key) + change)
+
+    def _sweep(self) -> None:
+        """Take away files that a crash or a compaction left, and tombstones that no reader can find any more."""
+        catalog, _ = self._writable()
+        with self._all_or_nothing():
+            if sweep(self.folder, self._meta.generation):
+                with catalog.transaction():
+                    catalog.forget_deleted(self._meta.generation)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -238,84 +319,25 @@ class GalleryWriter:
                 raise
             what = f"{display_path(self.folder)}: {error.strerror}" if isinstance(error, OSError) else str(error)
             raise GalleryError(
-                f"{what}; {self._n_live:,} tiles are safe, so make room on the disk and run it again"
+                f"{what}; {len(self):,} tiles are safe, so make room on the disk and run it again"
             ) from error
         except BaseException:
             self._failed = True
             raise
 
 
-def _may_create(folder: Path) -> bool:
-    """Whether the folder is free for a new gallery; False if it is one.
-
-    Raises:
-        GalleryError: it holds something else.
-    """
-    if not os.path.lexists(folder):
-        return True
-    if is_gallery(folder):
-        return False
-    if not folder.is_dir():
-        raise GalleryError(f"{display_path(folder)} is a file; wanted a folder for the gallery")
-    for entry in folder.iterdir():
-        # A creation that was cut short leaves these; codes without a catalog are somebody's loss and not ours to drop.
-        leftover = entry.name == LOCK or entry.name.startswith(_PARTIAL)
-        first_codes = entry.name == codes_file.file_name(_FIRST_GENERATION)
-        if not leftover and not (first_codes and entry.stat().st_size <= codes_file.HEADER_SIZE):
-            raise GalleryError(
-                f"{display_path(folder)} holds {display_path(entry.name)} and no {CATALOG}; "
-                "wanted a gallery, or a new or empty folder"
-            )
-    return True
+def _by_modality(added: Sequence[StoredTile], buried: Sequence[StoredTile]) -> dict[str, int]:
+    """By how much the numbers of live tiles change."""
+    change = {"live_images": 0, "live_texts": 0}
+    for tiles, step in ((added, 1), (buried, -1)):
+        for tile in tiles:
+            change[f"live_{tile.modality}s"] += step
+    return change
 
 
-def _take_lock(folder: Path) -> int:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise GalleryError(f"{display_path(folder)} cannot be written: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
-        os.close(lock)
-        raise GalleryLockedError(
-            f"another writer (process {holder}) holds {display_path(folder / LOCK)}; wait for it to end"
-        ) from None
-    except OSError as error:
-        os.close(lock)
-        raise GalleryError(
-            f"{display_path(folder / LOCK)} cannot be locked: {error.strerror}; keep the gallery on a local disk"
-        ) from error
-    with suppress(OSError):  # for the message above; the lock itself is the system's
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
-    return lock
-
-
-def _create(folder: Path, fingerprint: str, n_bits: int) -> None:
-    """Make the files. The catalog gets its name last, so that the gallery appears at once and whole."""
-    partial = folder / _PARTIAL
-    try:
-        for leftover in folder.glob(_PARTIAL + "*"):
-            leftover.unlink()
-        codes_file.create(folder / codes_file.file_name(_FIRST_GENERATION), n_bits, fingerprint)
-        Catalog.create(
-            partial,
-            Meta(
-                generation=_FIRST_GENERATION,
-                committed=0,
-                next_seq=0,
-                fingerprint=fingerprint,
-                n_bits=n_bits,
-                root=None,
-                bundle_hint=None,
-            ),
-        )
-        fsync_folder(folder)
-        os.rename(partial, folder / CATALOG)
-        fsync_folder(folder)
-        fsync_folder(folder.parent)
-    except OSError as error:
-        raise GalleryError(f"{display_path(folder)} cannot be written: {error.strerror}") from error
+def _first_duplicate(tiles: Sequence[Tile], buried: Sequence[StoredTile]) -> str:
+    if buried:
+        return f"tile {buried[0].id!r} is in the gallery already"
+    seen: set[str] = set()
+    twice = next(tile.id for tile in tiles if tile.id in seen or seen.add(tile.id))  # type: ignore[func-returns-value]
+    return f"tile {twice!r} is given twice"

@@ -65,11 +65,9 @@ def check(descriptor: int, file: Path, first: bytes, size: int) -> None:
     name = display_path(file)
     found = os.pread(descriptor, HEADER_SIZE, 0)
     if found != first:
-        magic = first[:8]
-        if found.startswith(magic) and len(found) == HEADER_SIZE and _HEADER.unpack(found)[1] > FORMAT_VERSION:
-            raise GalleryError(
-                f"{name} has format version {_HEADER.unpack(found)[1]}; this duch reads {FORMAT_VERSION}, so update duch"
-            )
+        magic, version, *_ = _HEADER.unpack(found.ljust(HEADER_SIZE, b"\0"))
+        if magic == first[:8] and version > FORMAT_VERSION:
+            raise GalleryError(f"{name} has format version {version}; this duch reads {FORMAT_VERSION}, so update duch")
         raise GalleryCorruptError(
             f"{name} begins with {found.hex() or 'nothing'}; wanted the header {first.hex()}, "
             "so restore the gallery from a copy"

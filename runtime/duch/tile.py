@@ -18,7 +18,9 @@ MODALITIES = ("image", "text")
 Value = None | int | float | str | bytes
 
 # The columns of table tiles that its CRC covers, in the order in which it covers them.
-COLUMNS = "seq, row, id, modality, uri, text, size, mtime_ns, west, south, east, north, time_us, attributes, deleted"
+COLUMNS = (
+    "seq, id, modality, uri, text, size, mtime_ns, west, south, east, north, time_us, attributes, code_crc, deleted"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ class Tile:
         if self.footprint is not None and not (len(self.footprint) == 4 and all(map(math.isfinite, self.footprint))):
             raise InputError(f"tile {self.id!r} has footprint {self.footprint}; wanted west, south, east, north")
         for number in (self.size, self.mtime_ns, self.time_us):
-            if number is not None and not -(2**63) <= number < 2**63:
+            if number is not None and not -(2**63) < number < 2**63:  # the least one stands for no time
                 raise InputError(f"tile {self.id!r} has the number {number}, which does not fit 64 bits")
         try:
             for text in (self.id, self.uri or "", self.text or "", attributes_to_json(self.attributes) or ""):
@@ -75,18 +77,19 @@ class StoredTile(Tile):
 
     Attributes:
         seq: given at insertion, never reused.
-        row: its code in the codes file of the current generation.
-        deleted: a tombstone; the tile was replaced or removed.
+        code_crc: CRC-32 of its code.
+        deleted: the generation in which the tile was replaced or removed; 0 while it is live.
     """
 
     seq: int
-    row: int
-    deleted: bool = False
+    code_crc: int
+    deleted: int = 0
 
     @classmethod
-    def of(cls, tile: Tile, *, seq: int, row: int) -> StoredTile:
+    def of(cls, tile: Tile, *, seq: int, code_crc: int, deleted: int = 0) -> StoredTile:
         """A tile at its place."""
-        return cls(**{name: getattr(tile, name) for name in Tile.__dataclass_fields__}, seq=seq, row=row)
+        known = {name: getattr(tile, name) for name in Tile.__dataclass_fields__}
+        return cls(**known, seq=seq, code_crc=code_crc, deleted=deleted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,18 +158,17 @@ def to_values(tile: StoredTile) -> tuple[Value, ...]:
     # + 0.0 makes -0.0 a plain zero, as SQLite does when it stores it.
     edges = (None,) * 4 if tile.footprint is None else tuple(float(edge) + 0.0 for edge in tile.footprint)
     return (
-        *(tile.seq, tile.row, tile.id, tile.modality, tile.uri, tile.text, tile.size, tile.mtime_ns),
+        *(tile.seq, tile.id, tile.modality, tile.uri, tile.text, tile.size, tile.mtime_ns),
         *edges,
-        *(tile.time_us, attributes_to_json(tile.attributes), int(tile.deleted)),
+        *(tile.time_us, attributes_to_json(tile.attributes), tile.code_crc, tile.deleted),
     )
 
 
 def from_values(values: Sequence[Any]) -> StoredTile:
     """The tile of a row, from the values of `COLUMNS`; the inverse of `to_values`."""
-    seq, row, tile_id, modality, uri, text, size, mtime_ns, *edges, time_us, attributes, deleted = values
+    seq, tile_id, modality, uri, text, size, mtime_ns, *edges, time_us, attributes, code_crc, deleted = values
     return StoredTile(
         seq=seq,
-        row=row,
         id=tile_id,
         modality=modality,
         uri=uri,
@@ -176,5 +178,6 @@ def from_values(values: Sequence[Any]) -> StoredTile:
         footprint=None if edges[0] is None else (edges[0], edges[1], edges[2], edges[3]),
         time_us=time_us,
         attributes={} if attributes is None else json.loads(attributes),
-        deleted=bool(deleted),
+        code_crc=code_crc,
+        deleted=deleted,
     )
