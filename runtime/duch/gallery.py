@@ -58,7 +58,8 @@ class Gallery:
         self._files: Generation | None = None
         try:
             self._files, self._meta, deleted = self._open_files()
-            self.codes, self.columns = self._files.codes(), self._files.columns()
+            committed = self._meta.committed
+            self.codes, self.columns = self._files.codes(committed), self._files.columns(committed)
         except BaseException:
             self.close()
             raise
@@ -200,7 +201,9 @@ class Gallery:
             of_seq = self._catalog.tiles_of_seqs(table["seq"].tolist())
         tiles = [of_seq.get(seq) for seq in table["seq"].tolist()]
         known = [tile for tile in tiles if tile is not None]
-        if len(known) < len(tiles) or table_of(known).tobytes() != table.tobytes():
+        if len(known) < len(tiles):
+            raise self._damaged(f"the catalog has no tile {table['seq'][tiles.index(None)]}")
+        if table_of(known).tobytes() != table.tobytes():
             raise self._damaged("a row of the columns file differs from the catalog")
         for row, tile in zip(rows.tolist(), known, strict=True):
             if zlib.crc32(self.codes[row].tobytes()) != tile.code_crc:

@@ -226,7 +226,7 @@ class GalleryWriter:
         meta = self._meta
         deleted = catalog.deleted_seqs(meta.generation)
         if deleted:
-            codes, columns = old.codes(), old.columns()
+            codes, columns = old.codes(meta.committed), old.columns(meta.committed)
             keep = np.ones(meta.committed, dtype=np.bool_)
             keep[columns.rows_of(deleted)] = False
             new = replace(meta, generation=meta.generation + 1, committed=0)

@@ -25,11 +25,7 @@ _NAME = re.compile(r"(?:codes|columns|tables)-([1-9][0-9]*)\.bin(?:\.partial)?")
 
 
 class Generation:
-    """The open files of a generation.
-
-    Attributes:
-        number: of the generation.
-    """
+    """The open files of a generation."""
 
     def __init__(self, folder: Path, meta: Meta, *, writable: bool = False) -> None:
         """Open the files that the catalog names, and compare them with what it says of them.
@@ -38,8 +34,8 @@ class Generation:
             GalleryCorruptError: a file is missing, has another header or is shorter than the committed rows.
             GalleryError: a file cannot be opened, or is of another format version.
         """
-        self.number, self._meta = meta.generation, meta
         self._codes = self._columns = -1
+        self._n_bits = meta.n_bits
         flags = os.O_RDWR if writable else os.O_RDONLY
         codes, columns = (folder / name for name in _file_names(meta.generation))
         shared = {"fingerprint": meta.fingerprint, "generation": meta.generation, "committed": meta.committed}
@@ -67,20 +63,26 @@ class Generation:
         mapped_file.create(columns, columns_file.header(meta.fingerprint, meta.generation))
         fsync_folder(folder)
 
+    def __del__(self) -> None:
+        self.close()
+
     def close(self) -> None:
         """Let go of the files and of the lock. Rows that were mapped stay so until they are dropped."""
+        if self._codes >= 0:
+            with suppress(OSError):  # a mapping holds a copy of the descriptor, and so the lock
+                fcntl.flock(self._codes, fcntl.LOCK_UN)
         for descriptor in (self._codes, self._columns):
             if descriptor >= 0:
                 os.close(descriptor)
         self._codes = self._columns = -1
 
-    def codes(self) -> PackedCodes:
-        """The committed codes, mapped, (n, n_bits / 8) uint8."""
-        return codes_file.map_codes(self._codes, n_bits=self._meta.n_bits, committed=self._meta.committed)
+    def codes(self, committed: int) -> PackedCodes:
+        """The first rows of the codes file, mapped, (committed, n_bits / 8) uint8."""
+        return codes_file.map_codes(self._codes, n_bits=self._n_bits, committed=committed)
 
-    def columns(self) -> Columns:
-        """The committed columns, mapped."""
-        return Columns(self._columns, self._meta.committed)
+    def columns(self, committed: int) -> Columns:
+        """The first rows of the columns file, mapped."""
+        return Columns(self._columns, committed)
 
     def write(self, first_row: int, codes: PackedCodes, table: Table) -> None:
         """Write rows from a row on; safe after `sync`.

@@ -68,9 +68,10 @@ def check(descriptor: int, file: Path, first: bytes, size: int) -> None:
         magic, version, *_ = _HEADER.unpack(found.ljust(HEADER_SIZE, b"\0"))
         if magic == first[:8] and version > FORMAT_VERSION:
             raise GalleryError(f"{name} has format version {version}; this duch reads {FORMAT_VERSION}, so update duch")
+        at = next((place for place, (a, b) in enumerate(zip(found, first, strict=False)) if a != b), len(found))
         raise GalleryCorruptError(
-            f"{name} begins with {found.hex() or 'nothing'}; wanted the header {first.hex()}, "
-            "so restore the gallery from a copy"
+            f"{name} has {found[at : at + 16].hex() or 'nothing'} at byte {at} of its header; "
+            f"wanted {first[at : at + 16].hex()}, so restore the gallery from a copy"
         )
     if (actual := os.fstat(descriptor).st_size) < size:
         raise GalleryCorruptError(

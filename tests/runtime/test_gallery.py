@@ -1,7 +1,9 @@
 """The gallery against its document, against crashes and against damage. Every file here is a real one."""
 
+import math
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -26,6 +28,7 @@ from duch.errors import (
     InputError,
 )
 from duch.gallery import Gallery, GalleryWriter, Tile
+from duch.tile import row_crc
 
 FINGERPRINT = "00112233445566778899aabbccddeeff" * 2
 OTHER = "ff" * 32
@@ -83,14 +86,38 @@ def test_the_codes_file_is_a_64_byte_header_and_rows(tmp_path: Path) -> None:
         out.append(codes_of(1, 0x0102030405060708), [image("a"), image("b")])
     assert (tmp_path / "g" / "codes-1.bin").read_bytes() == (
         b"DUCHCODE"
-        b"\x01\x00\x00\x00"
+        b"\x02\x00\x00\x00"
         b"\x40\x00\x00\x00"
         b"\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff"
         b"\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff"
-        b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+        b"\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
         b"\x00\x00\x00\x00\x00\x00\x00\x01"
         b"\x01\x02\x03\x04\x05\x06\x07\x08"
     )
+
+
+def test_the_columns_file_is_a_64_byte_header_and_groups_of_4096_rows(tmp_path: Path) -> None:
+    with writer(tmp_path / "g") as out:
+        out.append(codes_of(1), [image("a", footprint=(1, -2, 3, 4.5), time_us=-7)])
+        out.append(codes_of(*[2] * 4096), [sentence(str(i), "t") for i in range(4096)])
+    data = (tmp_path / "g" / "columns-1.bin").read_bytes()
+    assert data[:64] == b"DUCHCOLS" + struct.pack("<II", 2, 4096) + bytes.fromhex(FINGERPRINT) + struct.pack("<Q8x", 1)
+    assert len(data) == 64 + 2 * 4096 * 49
+    first, second = data[64 : 64 + 4096 * 49], data[64 + 4096 * 49 :]
+    values = [
+        [struct.unpack_from(f"<{kind}", group, 4096 * before + width * place)[0] for place in places]
+        for group, places in ((first, (0, 1, 4095)), (second, (0,)))
+        for kind, width, before in (
+            *(("q", 8, 0), ("d", 8, 8), ("d", 8, 16), ("d", 8, 24), ("d", 8, 32), ("q", 8, 40)),
+            ("B", 1, 48),
+        )
+    ]
+    assert values[0] == [0, 1, 4095]
+    assert [column[0] for column in values[1:7]] == [1, -2, 3, 4.5, -7, 0]
+    assert all(math.isnan(value) for column in values[1:5] for value in column[1:])
+    assert values[5][1:] == [-(2**63)] * 2
+    assert values[6] == [0, 1, 1]
+    assert values[7] == [4096]
 
 
 def test_the_catalog_holds_what_the_document_says(tmp_path: Path) -> None:
@@ -110,8 +137,8 @@ def test_the_catalog_holds_what_the_document_says(tmp_path: Path) -> None:
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     (row,) = connection.execute("SELECT * FROM tiles")
     expected = (
-        *(0, 0, "ü.png", "image", "ü.png", None, 7, -5),
-        *(1.5, -2.0, 3.0, 0.0, 9, '{"a":"é","b":[1,null]}', 0),
+        *(0, "ü.png", "image", "ü.png", None, 7, -5),
+        *(1.5, -2.0, 3.0, 0.0, 9, '{"a":"é","b":[1,null]}', zlib.crc32(codes_of(5).tobytes()), 0),
     )
     assert row[:-1] == expected
     encoded = b""
@@ -126,12 +153,16 @@ def test_the_catalog_holds_what_the_document_says(tmp_path: Path) -> None:
             raw = value.encode()
             encoded += b"\x03" + len(raw).to_bytes(4, "little") + raw
     assert row[-1] == zlib.crc32(encoded)
-    assert connection.execute("SELECT * FROM batches").fetchall() == [(0, 1, zlib.crc32(codes_of(5).tobytes()))]
+    columns = struct.pack("<qddddqB", 0, 1.5, -2, 3, 0, 9, 0)
+    batch = (0, 1, zlib.crc32(codes_of(5).tobytes()), zlib.crc32(columns))
+    assert connection.execute("SELECT * FROM batches").fetchall() == [batch]
     assert dict(connection.execute("SELECT key, value FROM meta")) == {
-        "format_version": 1,
+        "format_version": 2,
         "generation": 1,
         "committed": 1,
         "next_seq": 1,
+        "live_images": 1,
+        "live_texts": 0,
         "fingerprint": FINGERPRINT,
         "n_bits": 64,
         "root": "../tiles",
@@ -140,9 +171,10 @@ def test_the_catalog_holds_what_the_document_says(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_a_closed_gallery_is_three_files(tmp_path: Path) -> None:
+def test_a_closed_gallery_is_four_files(tmp_path: Path) -> None:
     folder = make(tmp_path / "g")
-    assert sorted(path.name for path in folder.iterdir()) == ["catalog.sqlite", "codes-1.bin", "writer.lock"]
+    names = ["catalog.sqlite", "codes-1.bin", "columns-1.bin", "writer.lock"]
+    assert sorted(path.name for path in folder.iterdir()) == names
 
 
 def test_a_writer_leaves_no_commits_in_the_log_even_if_a_reader_outlives_it(tmp_path: Path) -> None:
@@ -334,7 +366,8 @@ def test_a_creation_that_was_cut_short_is_no_gallery_and_can_be_repeated(tmp_pat
 def test_codes_whose_catalog_is_lost_are_not_overwritten(tmp_path: Path) -> None:
     folder = make(tmp_path / "g")
     (folder / "catalog.sqlite").unlink()
-    assert "holds codes-1.bin and no catalog.sqlite" in message_of(GalleryError, lambda: writer(folder))
+    text = message_of(GalleryError, lambda: writer(folder))
+    assert re.search("holds (codes|columns)-1.bin and no catalog.sqlite", text)
     assert (folder / "codes-1.bin").stat().st_size == 64 + 24
 
 
@@ -549,29 +582,40 @@ def test_truncated_codes_are_found_at_opening(tmp_path: Path) -> None:
     for call in (lambda: Gallery.open(folder), lambda: writer(folder)):
         assert "is truncated: 87 bytes, wanted at least 88" in message_of(GalleryCorruptError, call)
     os.truncate(folder / "codes-1.bin", 0)
-    assert "begins with nothing" in message_of(GalleryCorruptError, lambda: Gallery.open(folder))
+    assert "has nothing at byte 0 of its header" in message_of(GalleryCorruptError, lambda: Gallery.open(folder))
     (folder / "codes-1.bin").unlink()
     assert "codes-1.bin is missing" in message_of(GalleryCorruptError, lambda: Gallery.open(folder))
 
 
-@pytest.mark.parametrize("offset", [0, 7, 12, 16, 47, 63])
-def test_any_changed_header_byte_is_found_at_opening(tmp_path: Path, offset: int) -> None:
+@pytest.mark.parametrize("name", ["codes-1.bin", "columns-1.bin"])
+@pytest.mark.parametrize("offset", [0, 7, 12, 16, 47, 48, 63])
+def test_any_changed_header_byte_is_found_at_opening(tmp_path: Path, name: str, offset: int) -> None:
     folder = make(tmp_path / "g")
-    data = bytearray((folder / "codes-1.bin").read_bytes())
+    data = bytearray((folder / name).read_bytes())
     data[offset] ^= 1
-    (folder / "codes-1.bin").write_bytes(data)
-    assert "wanted the header of 64-bit codes" in message_of(GalleryCorruptError, lambda: Gallery.open(folder))
+    (folder / name).write_bytes(data)
+    assert f"{name} has " in (text := message_of(GalleryCorruptError, lambda: Gallery.open(folder)))
+    assert f"at byte {offset} of its header; wanted" in text
 
 
-def test_a_newer_format_is_told_from_damage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["codes-1.bin", "columns-1.bin"])
+def test_a_newer_format_of_a_file_is_told_from_damage(tmp_path: Path, name: str) -> None:
     folder = make(tmp_path / "g")
-    data = bytearray((folder / "codes-1.bin").read_bytes())
-    data[8] = 2
-    (folder / "codes-1.bin").write_bytes(data)
-    assert "has format version 2; this duch reads up to 1" in message_of(GalleryError, lambda: Gallery.open(folder))
-    edit(folder, "UPDATE meta SET value = 7 WHERE key = 'format_version'")
+    data = bytearray((folder / name).read_bytes())
+    data[8] = 3
+    (folder / name).write_bytes(data)
+    assert "has format version 3; this duch reads 2, so update" in message_of(
+        GalleryError, lambda: Gallery.open(folder)
+    )
+
+
+@pytest.mark.parametrize(("version", "advice"), [(1, "so index into a new folder"), (7, "so update duch")])
+def test_another_format_is_told_from_damage(tmp_path: Path, version: int, advice: str) -> None:
+    folder = make(tmp_path / "g")
+    crc = row_crc(("format_version", version))
+    edit(folder, "UPDATE meta SET value = ?, crc = ? WHERE key = 'format_version'", version, crc)
     for call in (lambda: Gallery.open(folder), lambda: writer(folder)):
-        assert "has format version 7; this duch reads up to 1" in message_of(GalleryError, call)
+        assert f"has format version {version}; this duch reads 2, {advice}" in message_of(GalleryError, call)
 
 
 @pytest.mark.parametrize("content", [b"", b"no database at all " * 300, b"SQLite format 3\0" + b"\0" * 4080])
@@ -595,17 +639,18 @@ def test_a_truncated_catalog_is_one_line(tmp_path: Path) -> None:
         assert "catalog.sqlite is damaged" in message_of(GalleryCorruptError, use)
 
 
-@pytest.mark.parametrize("key", ["generation", "committed", "next_seq", "n_bits", "fingerprint", "root"])
+@pytest.mark.parametrize(
+    "key", ["format_version", "generation", "committed", "live_images", "n_bits", "fingerprint", "root"]
+)
 def test_a_changed_meta_value_is_found_at_opening(tmp_path: Path, key: str) -> None:
     folder = make(tmp_path / "g")
-    edit(folder, "UPDATE meta SET value = 2 WHERE key = ?", key)
+    edit(folder, "UPDATE meta SET value = 5 WHERE key = ?", key)
     assert f"{key!r} of table meta differs" in message_of(GalleryCorruptError, lambda: Gallery.open(folder))
 
 
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        ("seq", 9),
         ("id", "1.pnh"),
         ("modality", "imagf"),
         ("uri", None),
@@ -617,15 +662,16 @@ def test_a_changed_meta_value_is_found_at_opening(tmp_path: Path, key: str) -> N
         ("west", 0.0),
         ("time_us", 0),
         ("attributes", "{"),
+        ("code_crc", 1),
         ("crc", 1),
     ],
 )
 def test_a_changed_column_is_found_when_its_tile_is_a_hit(tmp_path: Path, column: str, value: Any) -> None:
     folder = make(tmp_path / "g")
-    edit(folder, f"UPDATE tiles SET {column} = ? WHERE row = 1", value)
+    edit(folder, f"UPDATE tiles SET {column} = ? WHERE seq = 1", value)
     gallery = Gallery.open(folder)
     assert found_ids(gallery, 0, 1) == ["0.png"]  # other hits are not held up
-    assert "row 1 of table tiles differs" in message_of(GalleryCorruptError, lambda: gallery.search(codes_of(1), 3))
+    assert "tile 1 of table tiles differs" in message_of(GalleryCorruptError, lambda: gallery.search(codes_of(1), 3))
 
 
 def test_a_flipped_bit_inside_stored_text_is_found_even_if_it_is_no_utf8(tmp_path: Path) -> None:
@@ -636,11 +682,33 @@ def test_a_flipped_bit_inside_stored_text_is_found_even_if_it_is_no_utf8(tmp_pat
     data[data.index(b"needle")] ^= 0x80
     (folder / "catalog.sqlite").write_bytes(data)
     gallery = Gallery.open(folder)
-    assert "row 0 of table tiles differs" in message_of(GalleryCorruptError, lambda: gallery.search(codes_of(0), 1))
+    assert "tile 0 of table tiles differs" in message_of(GalleryCorruptError, lambda: gallery.search(codes_of(0), 1))
 
 
-def test_a_row_that_vanished_is_found_when_it_is_a_hit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["DELETE FROM tiles WHERE seq = 2", "UPDATE tiles SET seq = 9 WHERE seq = 2"])
+def test_a_tile_that_vanished_is_found_when_it_is_a_hit(tmp_path: Path, change: str) -> None:
     folder = make(tmp_path / "g")
-    edit(folder, "DELETE FROM tiles WHERE row = 2")
+    edit(folder, change)
     gallery = Gallery.open(folder)
-    assert "has no row 2" in message_of(GalleryCorruptError, lambda: gallery.search(codes_of(2), 1))
+    assert "the catalog has no tile 2" in message_of(GalleryCorruptError, lambda: gallery.search(codes_of(2), 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "offset", "told"),
+    [
+        ("codes-1.bin", 64 + 2 * 8 + 7, "the code of tile '2.png' differs from its checksum"),
+        ("columns-1.bin", 64 + 2 * 8, "the catalog has no tile 3"),
+        ("columns-1.bin", 64 + 4096 * 8 + 2 * 8, "a row of the columns file differs from the catalog"),
+        ("columns-1.bin", 64 + 4096 * 48 + 2, "a row of the columns file differs from the catalog"),
+    ],
+)
+def test_a_flipped_bit_of_a_mapped_file_is_found_when_its_tile_is_a_hit(
+    tmp_path: Path, name: str, offset: int, told: str
+) -> None:
+    folder = make(tmp_path / "g")
+    data = bytearray((folder / name).read_bytes())
+    data[offset] ^= 1
+    (folder / name).write_bytes(data)
+    gallery = Gallery.open(folder)
+    assert found_ids(gallery, 0, 1) == ["0.png"]
+    assert told in message_of(GalleryCorruptError, lambda: gallery.search(codes_of(2), 3))
