@@ -9,6 +9,7 @@ with code 1; code that uses duch as a library catches `DuchError` or the child i
     │   ├── TextError            a sentence that cannot be coded
     │   ├── CodesError           codes of the wrong width, type or shape
     │   ├── ConfigError          a setting that is unknown or out of range
+    │   ├── FilterError          a filter of a search that cannot be read or used
     │   └── DatasetError         a captioned-image dataset that cannot be read
     ├── BundleError              a bundle that cannot be used
     │   ├── BundleCorruptError   a file is missing or differs from its sha256
@@ -51,6 +52,10 @@ class CodesError(InputError):
 
 class ConfigError(InputError):
     """A setting that is unknown or out of range."""
+
+
+class FilterError(InputError):
+    """A filter of a search that cannot be read or used."""
 
 
 class DatasetError(InputError):
