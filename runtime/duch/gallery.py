@@ -168,7 +168,8 @@ class Gallery:
             GalleryCorruptError: the catalog row of a hit differs from its checksum.
         """
         distances, rows = self._index.search(codes, k, allow=self._mask(modality))
-        tiles = self._tiles(np.unique(rows))
+        # np.unique would load numpy.ma, which takes longer than the search.
+        tiles = self._tiles(np.array(sorted(set(rows.ravel().tolist())), dtype=np.int64))
         return [
             [
                 Hit.of(tiles[row], rank=rank, distance=distance)
