@@ -11,20 +11,29 @@ NEXT        := build/next
 NEXT_EXTRAS := cpu,train,export,dev
 NEXT_TESTS  := test_cli.py test_encoders.py test_train.py test_views.py
 
-.PHONY: demo test test-next test-all lint clean lock lock-next
+# The native library must be there: without it the tests would pass on NumPy alone.
+export DUCH_REQUIRE_NATIVE = 1
+NATIVE := runtime/duch/libduch_native.so
 
-demo: $(VENV)/.installed
+.PHONY: demo native test test-next test-all lint clean lock lock-next
+
+demo: $(VENV)/.installed $(NATIVE)
 	rm -rf build/demo
 	$(BIN)/python examples/demo.py build/demo
 
-test: $(VENV)/.installed
+test: $(VENV)/.installed $(NATIVE)
 	$(BIN)/python -m pytest
+
+native: $(NATIVE)
+
+$(NATIVE): hatch_build.py $(wildcard runtime/native/*.[ch])
+	$(PYTHON) hatch_build.py
 
 # The tests that run transformers or export what it loads.
 test-next: $(NEXT)/.installed
 	$(NEXT)/bin/python -m pytest tests/export $(addprefix tests/training/,$(NEXT_TESTS))
 
-test-all: $(VENV)/.installed lint
+test-all: $(VENV)/.installed $(NATIVE) lint
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 lint: $(VENV)/.installed

@@ -21,6 +21,7 @@ with code 1; code that uses duch as a library catches `DuchError` or the child i
     │   ├── GalleryLockedError   another writer is at work
     │   └── GalleryMismatchError codes of another bundle
     ├── ProviderError            an execution provider that is not there
+    ├── NativeError              the native library is missing, though required, or not of these sources
     └── MissingPackageError      an optional dependency is not installed
 """
 
@@ -100,6 +101,10 @@ class GalleryMismatchError(GalleryError):
 
 class ProviderError(DuchError):
     """An execution provider that was asked for is not there."""
+
+
+class NativeError(DuchError):
+    """The native library is missing though it is required, cannot be loaded, or is not of these sources."""
 
 
 class MissingPackageError(DuchError):

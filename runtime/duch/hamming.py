@@ -1,140 +1,123 @@
-"""Exact Hamming search over packed codes in NumPy: the kernels behind `duch.index.HammingIndex`.
+"""Exact Hamming search over packed codes: the native kernels where there are any, else NumPy; the results are the same.
 
-Rows are read in blocks small enough to stay in the second-level cache while every query of the batch passes over them.
-A query keeps its k best so far; once it has k, a block counts only where it holds something strictly nearer, because
-a later row at the same distance comes later in the order (distance, row).
+The arguments are checked by `duch.index.HammingIndex`.
 
-Shapes: n codes, q queries, w words in a code (the widest unsigned integers that divide its bytes), k hits wanted.
+Shapes: n codes, q queries, k hits wanted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import ctypes
+import os
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import hamming_numpy, native
+from .allowed_rows import AllowedRows, Mask, Rows
 from .codes import PackedCodes
+from .hamming_numpy import Distances
 
-Distances = NDArray[np.int32]
-Rows = NDArray[np.int64]
-Mask = NDArray[np.bool_]
-_Counts = NDArray[Any]  # uint8, or uint16 from 256 bits on: distances of one block
+__all__ = ["Distances", "Mask", "Rows", "top_k", "within_radius"]
 
-# Rows in a block. 64-bit codes measured at 8k / 16k / 32k / 64k / 128k rows: .60 / .55 / .47 / .49 / .56 ns a code.
-BLOCK_ROWS = 32_768
-# The first block is small, as all of it must be sorted to find a first k-th distance; blocks then grow to full size.
-FIRST_BLOCK_ROWS = 1_024
-BLOCK_GROWTH = 8
+# HAMMING_MAX_BYTES and the statuses of hamming.h.
+MAX_NATIVE_BYTES = 8191
+_OK, _NO_MEMORY = 0, 2
+# Room for the results of a radius search. A query that has more is asked again: most have few.
+_FIRST_CAPACITY = 1_024
+_RADIUS_BATCH = 256
 
 
-def top_k(codes: PackedCodes, queries: PackedCodes, k: int, allow: Mask | None) -> tuple[Distances, Rows]:
+def top_k(
+    codes: PackedCodes, queries: PackedCodes, k: int, allowed: AllowedRows | None, *, threads: int = 0
+) -> tuple[Distances, Rows]:
     """The k nearest rows of every query, in the order (distance, row).
 
-    Shape: codes (n, n_bits / 8), queries (q, n_bits / 8), allow (n,) -> distances and rows, both (q, k).
-    k is at most the number of allowed rows; the arguments are checked by the caller.
+    Shape: codes (n, n_bits / 8), queries (q, n_bits / 8) -> distances and rows, both (q, k).
+    k is at most the number of allowed rows. threads: 0 for one a core; NumPy takes one.
     """
-    best = [_Best(k, codes.shape[1] * 8) for _ in range(len(queries))]
-    for query, rows, distances in _scan(codes, queries, allow):
-        best[query].offer(rows, distances)
-    out_distances = np.empty((len(queries), k), dtype=np.int32)
-    out_rows = np.empty((len(queries), k), dtype=np.int64)
-    for query, found in enumerate(best):
-        out_distances[query], out_rows[query] = found.result()
-    return out_distances, out_rows
+    library = _library_for(codes)
+    if library is None:
+        return hamming_numpy.top_k(codes, queries, k, allowed)
+    distances = np.empty((len(queries), k), dtype=np.int32)
+    rows = np.empty((len(queries), k), dtype=np.int64)
+    if k:
+        queries = np.ascontiguousarray(queries)
+        _check(
+            library.hamming_top_k(
+                *(_gallery(codes, allowed), queries.ctypes.data, len(queries), k, _threads(threads)),
+                *(distances.ctypes.data, rows.ctypes.data),
+            )
+        )
+    return distances, rows
 
 
 def within_radius(
-    codes: PackedCodes, queries: PackedCodes, radius: int, allow: Mask | None
+    codes: PackedCodes, queries: PackedCodes, radius: int, allowed: AllowedRows | None, *, threads: int = 0
 ) -> list[tuple[Distances, Rows]]:
     """Every row at most `radius` bits away, for each query in the order (distance, row).
 
-    Shape: codes (n, n_bits / 8), queries (q, n_bits / 8), allow (n,) -> q pairs of distances (m,) and rows (m,).
+    Shape: codes (n, n_bits / 8), queries (q, n_bits / 8) -> q pairs of distances (m,) and rows (m,).
+    threads: 0 for one a core; NumPy takes one.
     """
-    best = [_Best(len(codes), radius) for _ in range(len(queries))]
-    for query, rows, distances in _scan(codes, queries, allow):
-        best[query].offer(rows, distances)
-    return [found.result() for found in best]
+    library = _library_for(codes)
+    if library is None:
+        return hamming_numpy.within_radius(codes, queries, radius, allowed)
+    gallery, limit = _gallery(codes, allowed), min(radius, codes.shape[1] * 8)
+
+    def search(some: PackedCodes, capacity: int) -> tuple[Distances, Rows, NDArray[np.int64]]:
+        distances = np.empty((len(some), capacity), dtype=np.int32)
+        rows = np.empty((len(some), capacity), dtype=np.int64)
+        found = np.empty(len(some), dtype=np.int64)
+        _check(
+            library.hamming_within(
+                *(gallery, some.ctypes.data, len(some), limit, _threads(threads), capacity),
+                *(distances.ctypes.data, rows.ctypes.data, found.ctypes.data),
+            )
+        )
+        return distances, rows, found
+
+    queries, results = np.ascontiguousarray(queries), []
+    for start in range(0, len(queries), _RADIUS_BATCH):
+        some = queries[start : start + _RADIUS_BATCH]
+        distances, rows, found = search(some, min(_FIRST_CAPACITY, len(codes)))
+        for i, count in enumerate(found.tolist()):
+            if count <= distances.shape[1]:
+                results.append((distances[i, :count].copy(), rows[i, :count].copy()))
+            else:
+                alone = search(some[i : i + 1], count)
+                results.append((alone[0][0], alone[1][0]))
+    return results
 
 
-class _Best:
-    """The nearest rows that one query has met: at most k of them, none farther than `limit` bits."""
-
-    def __init__(self, k: int, limit: int) -> None:
-        self._k = k
-        self._limit = limit
-        self._count = 0
-        self._distances: list[_Counts] = []
-        self._rows: list[Rows] = []
-
-    def offer(self, rows: Rows | int, distances: _Counts) -> None:
-        """Take what is near enough from a block: `rows` are its row numbers, or the first of consecutive ones."""
-        if self._limit < 0 or distances.min() > self._limit:
-            return  # what most blocks come to, so it is the cheapest question that settles it
-        near = np.flatnonzero(distances <= self._limit)
-        self._distances.append(distances[near])
-        self._rows.append(near + rows if isinstance(rows, int) else rows[near])
-        self._count += len(near)
-        if self._count >= self._k:
-            self._keep_k()
-
-    def _keep_k(self) -> None:
-        distances, rows = np.concatenate(self._distances), np.concatenate(self._rows)
-        # Rows come in rising order, so a stable sort by distance alone is the order (distance, row).
-        order = np.argsort(distances, kind="stable")[: self._k]
-        self._distances, self._rows, self._count = [distances[order]], [rows[order]], len(order)
-        if self._count == self._k:
-            self._limit = int(distances[order[-1]]) - 1
-
-    def result(self) -> tuple[Distances, Rows]:
-        if not self._rows:
-            return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
-        self._keep_k()
-        return self._distances[0].astype(np.int32), self._rows[0].astype(np.int64, copy=False)
+def _library_for(codes: PackedCodes) -> ctypes.CDLL | None:
+    # The kernels read rows without gaps; a view with gaps is not worth a copy of the gallery.
+    fits = codes.flags.c_contiguous and codes.shape[1] <= MAX_NATIVE_BYTES
+    return native.library() if fits else None
 
 
-def _scan(codes: PackedCodes, queries: PackedCodes, allow: Mask | None) -> Iterator[tuple[int, Rows | int, _Counts]]:
-    """Yield (query, rows, distances) for every block and query; the distances are valid until the next step."""
-    word = _word_type(codes.shape[1])
-    query_words = np.ascontiguousarray(queries).view(word)  # (q, w)
-    n_words = query_words.shape[1]
-    block_rows = min(BLOCK_ROWS, len(codes))
-    columns = np.empty((n_words, block_rows), dtype=word)
-    xor = np.empty(block_rows, dtype=word)
-    ones = np.empty(block_rows, dtype=np.uint8)
-    # A distance reaches n_bits, so 256 bits no longer fit a byte.
-    total: _Counts = np.empty(block_rows, dtype=np.uint8 if codes.shape[1] * 8 < 256 else np.uint16)
-
-    start, step = 0, FIRST_BLOCK_ROWS
-    while start < len(codes):
-        stop = min(start + step, len(codes))
-        block, rows = codes[start:stop], start
-        start, step = stop, min(step * BLOCK_GROWTH, block_rows)
-        picked: Rows | int = rows
-        if allow is not None:
-            chosen = np.flatnonzero(allow[rows:stop])
-            if len(chosen) == 0:
-                continue
-            if len(chosen) < len(block):
-                block, picked = block[chosen], chosen + rows
-        n = len(block)
-        words = np.ascontiguousarray(block).view(word).T  # (w, n); copies a block only if its rows have gaps
-        if len(query_words) > 1 and n_words > 1:
-            # Word by word is twice as quick to read as row by row; one query alone would not earn the copy back.
-            np.copyto(columns[:, :n], words)
-            words = columns[:, :n]
-        distances = total[:n]
-        for query, parts in enumerate(query_words):
-            for j, part in enumerate(parts):
-                np.bitwise_xor(words[j], part, out=xor[:n])
-                if j == 0:
-                    np.bitwise_count(xor[:n], out=distances)
-                else:
-                    np.add(distances, np.bitwise_count(xor[:n], out=ones[:n]), out=distances)
-            yield query, picked, distances
+def _gallery(codes: PackedCodes, allowed: AllowedRows | None) -> native.Gallery:
+    allow = rows = None
+    if allowed is not None:
+        allow = allowed.bitmap if allowed.rows is None else None
+        rows = allowed.rows
+    gallery = native.Gallery(
+        codes.ctypes.data,
+        *codes.shape,
+        None if allow is None else allow.ctypes.data,
+        None if rows is None else rows.ctypes.data,
+        0 if rows is None else len(rows),
+    )
+    gallery.arrays = (codes, allow, rows)  # lives as long as the addresses are used
+    return gallery
 
 
-def _word_type(n_bytes: int) -> np.dtype[np.unsignedinteger[Any]]:
-    """The widest unsigned integer that divides a code of n_bytes."""
-    return next(np.dtype(f"u{size}") for size in (8, 4, 2, 1) if n_bytes % size == 0)
+def _threads(threads: int) -> int:
+    return min(threads or len(os.sched_getaffinity(0)), 1_024)  # HAMMING_MAX_THREADS
+
+
+def _check(status: int) -> None:
+    if status == _NO_MEMORY:
+        raise MemoryError("no memory for the scratch of a search; ask for fewer hits at a time")
+    if status != _OK:
+        raise RuntimeError(f"the native search refused its arguments (status {status})")  # the caller has checked them

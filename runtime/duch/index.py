@@ -10,13 +10,13 @@ from __future__ import annotations
 import operator
 from typing import SupportsIndex
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from . import hamming
+from .allowed_rows import AllowedRows
 from .codes import PackedCodes, check_codes
 from .errors import CodesError
-from .hamming import Distances, Mask, Rows
+from .hamming import Distances, Rows
 
 
 class HammingIndex:
@@ -29,15 +29,23 @@ class HammingIndex:
         ([[0, 1]], [[0, 2]])
     """
 
-    def __init__(self, codes: PackedCodes) -> None:
+    def __init__(self, codes: PackedCodes, *, threads: SupportsIndex = 0) -> None:
         """Search in these codes, which are kept as they are: an array or a memory map is never copied whole.
 
         Shape: codes (n, n_bits / 8) uint8; n may be 0.
 
+        Args:
+            codes: packed codes.
+            threads: how many threads a search may take; 0 for one a core. They hold no lock of Python's, and
+                several threads may search in one index.
+
         Raises:
-            CodesError: wrong type, number of dimensions or width.
+            CodesError: wrong type, number of dimensions or width; threads below 0.
         """
         self._codes = check_codes(codes)
+        self._threads = _whole_number(threads, "threads")
+        if self._threads < 0:
+            raise CodesError(f"threads is {self._threads}; wanted 0, for one a core, or more")
 
     def __len__(self) -> int:
         return len(self._codes)
@@ -48,7 +56,7 @@ class HammingIndex:
         return int(self._codes.shape[1]) * 8
 
     def search(
-        self, queries: PackedCodes, k: SupportsIndex, *, allow: ArrayLike | None = None
+        self, queries: PackedCodes, k: SupportsIndex, *, allow: ArrayLike | AllowedRows | None = None
     ) -> tuple[Distances, Rows]:
         """The k nearest codes of each query, in the order (distance, row).
 
@@ -58,7 +66,8 @@ class HammingIndex:
         Args:
             queries: packed codes of the same width.
             k: how many, at least 1.
-            allow: bool (n,), True for the codes that may be found; all of them by default.
+            allow: the codes that may be found, all of them by default: bool (n,), or their rows, int64 (m,) and
+                strictly rising, or what `mask` made of either.
 
         Raises:
             CodesError: k below 1; queries or mask of the wrong type, shape or width.
@@ -67,12 +76,12 @@ class HammingIndex:
         if wanted < 1:
             raise CodesError(f"k is {wanted}; wanted at least 1")
         checked = check_codes(queries, self.n_bits)
-        mask = self._mask(allow)
-        reachable = len(self) if mask is None else int(np.count_nonzero(mask))
-        return hamming.top_k(self._codes, checked, min(wanted, reachable), mask)
+        allowed = self._allowed(allow)
+        reachable = len(self) if allowed is None else allowed.count
+        return hamming.top_k(self._codes, checked, min(wanted, reachable), allowed, threads=self._threads)
 
     def search_radius(
-        self, queries: PackedCodes, radius: SupportsIndex, *, allow: ArrayLike | None = None
+        self, queries: PackedCodes, radius: SupportsIndex, *, allow: ArrayLike | AllowedRows | None = None
     ) -> list[tuple[Distances, Rows]]:
         """Every code at distance <= radius from each query, in the order (distance, row).
 
@@ -81,7 +90,8 @@ class HammingIndex:
         Args:
             queries: packed codes of the same width.
             radius: largest distance, in bits; 0 finds equal codes.
-            allow: bool (n,), True for the codes that may be found; all of them by default.
+            allow: the codes that may be found, all of them by default: bool (n,), or their rows, int64 (m,) and
+                strictly rising, or what `mask` made of either.
 
         Raises:
             CodesError: radius below 0; queries or mask of the wrong type, shape or width.
@@ -89,15 +99,28 @@ class HammingIndex:
         limit = _whole_number(radius, "radius")
         if limit < 0:
             raise CodesError(f"radius is {limit}; wanted at least 0")
-        return hamming.within_radius(self._codes, check_codes(queries, self.n_bits), limit, self._mask(allow))
+        checked, allowed = check_codes(queries, self.n_bits), self._allowed(allow)
+        return hamming.within_radius(self._codes, checked, limit, allowed, threads=self._threads)
 
-    def _mask(self, allow: ArrayLike | None) -> Mask | None:
+    def mask(self, allow: ArrayLike) -> AllowedRows:
+        """Prepare what a search may find, for use in many searches: checking and packing it costs time.
+
+        Shape: bool (n,), True for the codes that may be found, or int64 (m,), their rows strictly rising. Neither may
+        change afterwards.
+
+        Raises:
+            CodesError: another type or shape; rows that do not rise or are not there.
+        """
+        return AllowedRows.of(allow, len(self))
+
+    def _allowed(self, allow: ArrayLike | AllowedRows | None) -> AllowedRows | None:
         if allow is None:
             return None
-        mask = np.asarray(allow)
-        if mask.dtype != np.bool_ or mask.shape != (len(self),):
-            raise CodesError(f"allow is {mask.dtype} {mask.shape}; wanted bool ({len(self)},), one for each code")
-        return mask
+        if not isinstance(allow, AllowedRows):
+            return self.mask(allow)
+        if allow.n != len(self):
+            raise CodesError(f"allow was made for {allow.n} codes; wanted {len(self)}, as many as there are here")
+        return allow
 
 
 def _whole_number(value: SupportsIndex, name: str) -> int:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from duch import hamming
+from duch import hamming_numpy
 from duch.errors import CodesError
 from duch.index import HammingIndex
 
@@ -59,8 +59,8 @@ def test_search_and_radius_equal_a_naive_loop(case: dict[str, Any]) -> None:
     index = HammingIndex(codes)
     mask = np.ones(len(codes), dtype=bool) if allow is None else allow
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hamming, "FIRST_BLOCK_ROWS", case["blocks"][0])
-        patch.setattr(hamming, "BLOCK_ROWS", case["blocks"][1])
+        patch.setattr(hamming_numpy, "FIRST_BLOCK_ROWS", case["blocks"][0])
+        patch.setattr(hamming_numpy, "BLOCK_ROWS", case["blocks"][1])
         distances, rows = index.search(queries, case["k"], allow=allow)
         near = index.search_radius(queries, case["radius"], allow=allow)
 
@@ -165,7 +165,7 @@ QUERY = np.zeros((1, 8), dtype=np.uint8)
         (lambda index: index.search(QUERY.astype(np.int8), 1), "codes are int8; wanted packed codes"),
         (lambda index: index.search_radius(QUERY.astype(float), 1), "codes are float64"),
         (lambda index: index.search(QUERY, 1, allow=np.ones(3, dtype=bool)), "allow is bool (3,); wanted bool (4,)"),
-        (lambda index: index.search(QUERY, 1, allow=np.ones(4, dtype=int)), "allow is int64 (4,)"),
+        (lambda index: index.search(QUERY, 1, allow=np.ones(4, dtype=np.int32)), "allow is int32 (4,)"),
         (lambda index: HammingIndex(np.zeros((4, 8))), "codes are float64"),
         (lambda index: HammingIndex(np.zeros((4, 0), dtype=np.uint8)), "codes have no bits"),
     ],

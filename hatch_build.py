@@ -1,0 +1,106 @@
+"""Build the native library: a hatchling build hook, and a script that builds in place.
+
+    python hatch_build.py        compile runtime/native/*.c into runtime/duch/ (`make native`)
+    pip wheel .                  the same, and the wheel is tagged for its platform
+
+Where there is no C compiler the wheel holds no library and is tagged py3-none-any: duch then searches with NumPy.
+
+Environment:
+    CC                      the compiler; else cc, gcc or clang. May carry options ("ccache gcc").
+    CFLAGS                  more options, put last.
+    DUCH_NATIVE=0           build no library.
+    DUCH_REQUIRE_NATIVE=1   no compiler is an error.
+    DUCH_PLATFORM           the wheel's platform when CC is a cross compiler, such as linux_aarch64.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ImportError:  # run as a script, in an environment without hatchling
+    BuildHookInterface = object
+
+ROOT = Path(__file__).resolve().parent
+SOURCES = ROOT / "runtime/native"
+LIBRARY = ROOT / "runtime/duch/libduch_native.so"
+EXAMPLE = "example.c"  # a program of its own
+OPTIONS = ["-std=c11", "-O3", "-fPIC", "-shared", "-pthread", "-Wall", "-Wextra"]
+
+
+def source_sha256(folder: Path) -> str:
+    """As duch.native computes it, which compares the two before it uses the library."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.suffix in (".c", ".h"):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def compiler() -> list[str] | None:
+    """The compiler's command, or None where there is none."""
+    if given := os.environ.get("CC"):
+        command = shlex.split(given)
+        if not command or shutil.which(command[0]) is None:
+            sys.exit(f"CC is {given!r}, which is not there; wanted a C compiler, or CC unset")
+        return command
+    return next(([name] for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
+
+
+def build() -> Path | None:
+    """Compile the library in place; None, and no library, where none is to be had."""
+    required = os.environ.get("DUCH_REQUIRE_NATIVE") == "1"
+    wanted = os.environ.get("DUCH_NATIVE") != "0"
+    command = compiler() if wanted else None
+    if command is None:
+        if required:
+            sys.exit("no C compiler and DUCH_REQUIRE_NATIVE is 1; install gcc, or set CC")
+        LIBRARY.unlink(missing_ok=True)  # an old one is worse than none
+        why = "no C compiler was found" if wanted else "DUCH_NATIVE is 0"
+        print(f"{why}: no native library; duch searches with NumPy", file=sys.stderr)
+        return None
+    sources = sorted(str(file) for file in SOURCES.glob("*.c") if file.name != EXAMPLE)
+    # Compiled beside and renamed, as another process may have the old library mapped.
+    with tempfile.TemporaryDirectory(dir=LIBRARY.parent, prefix=".native-") as folder:
+        made = Path(folder) / LIBRARY.name
+        options = [*OPTIONS, f'-DDUCH_SOURCE_SHA256="{source_sha256(SOURCES)}"', "-o", str(made)]
+        line = [*command, *options, *sources, *shlex.split(os.environ.get("CFLAGS", ""))]
+        run = subprocess.run(line, capture_output=True, text=True, check=False)
+        sys.stderr.write(run.stderr)
+        if run.returncode:
+            sys.exit(f"{shlex.join(line)} failed; DUCH_NATIVE=0 builds without the native library")
+        made.replace(LIBRARY)
+    return LIBRARY
+
+
+def platform_tag() -> str:
+    """The wheel's platform: this machine's, or the one that CC compiles for."""
+    return os.environ.get("DUCH_PLATFORM") or sysconfig.get_platform().replace("-", "_").replace(".", "_")
+
+
+class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
+    """Compiles before the wheel is put together; an sdist carries the sources alone."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Build, and tell hatchling of the library and the tag. `version` is "standard" or "editable"."""
+        if self.target_name != "wheel":
+            return
+        if build() is not None:
+            build_data["artifacts"].append(str(LIBRARY.relative_to(ROOT)))
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{platform_tag()}"
+
+
+if __name__ == "__main__":
+    if (made := build()) is not None:
+        print(f"built {made.relative_to(ROOT)}")

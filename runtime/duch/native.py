@@ -1,0 +1,134 @@
+"""The native library: where it is, whether it belongs to these sources, and which version of its kernels runs.
+
+`hatch_build.py` compiles runtime/native into this folder; runtime/native/hamming.h says what the functions do. Without
+the library, or with the level `numpy`, the modules that ask here take their NumPy path, which gives the same results.
+
+Environment:
+    DUCH_HAMMING_LEVEL     avx512, avx2, neon, portable or numpy, in place of the best that this processor has.
+    DUCH_REQUIRE_NATIVE=1  a missing library is an error.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+
+from .errors import ConfigError, NativeError
+
+LIBRARY = Path(__file__).with_name("libduch_native.so")
+SOURCES = Path(__file__).parent.parent / "native"  # only in a checkout
+NUMPY = "numpy"
+
+_chosen: str | None = None  # by set_level, or by the environment when it is first asked
+
+
+class Gallery(ctypes.Structure):
+    """hamming_gallery of hamming.h: the codes to search and which of them."""
+
+    _fields_ = (
+        ("codes", ctypes.c_void_p),
+        ("n_rows", ctypes.c_int64),
+        ("n_bytes", ctypes.c_int64),
+        ("allow", ctypes.c_void_p),
+        ("listed", ctypes.c_void_p),
+        ("n_listed", ctypes.c_int64),
+    )
+
+
+def library() -> ctypes.CDLL | None:
+    """The library whose functions are to be used; None where NumPy is to do the work.
+
+    Raises:
+        NativeError: the library is from other sources, cannot be loaded, or is missing though it is required.
+        ConfigError: DUCH_HAMMING_LEVEL names no level of this processor.
+    """
+    return None if level() == NUMPY else _load()
+
+
+def level() -> str:
+    """Name of the kernels in use: avx512, avx2, neon, portable or numpy.
+
+    Raises:
+        NativeError: see `library`.
+        ConfigError: see `library`.
+    """
+    if _chosen is None:
+        wanted = os.environ.get("DUCH_HAMMING_LEVEL") or levels()[0]
+        set_level(wanted, source="DUCH_HAMMING_LEVEL")
+    return _chosen or NUMPY
+
+
+def levels() -> tuple[str, ...]:
+    """Kernels that this processor can run, best first; numpy is always the last.
+
+    Raises:
+        NativeError: see `library`.
+    """
+    loaded = _load()
+    found: list[str] = []
+    while loaded is not None and (name := loaded.hamming_available_level(len(found))) is not None:
+        found.append(name.decode())
+    return (*found, NUMPY)
+
+
+def set_level(name: str, *, source: str = "level") -> None:
+    """Use these kernels from now on, in every thread.
+
+    Raises:
+        ConfigError: not a level, or not one of this processor.
+        NativeError: see `library`.
+    """
+    global _chosen  # noqa: PLW0603  one process has one level, as the library has
+    available = levels()
+    if name not in available:
+        raise ConfigError(f"{source} is {name!r}; wanted one that runs here: {', '.join(available)}")
+    loaded = _load()
+    if loaded is not None and name != NUMPY:
+        loaded.hamming_set_level(name.encode())
+    _chosen = name
+
+
+def source_sha256(folder: Path) -> str:
+    """sha256 over the names and contents of the C sources in a folder, as hatch_build.py computes it."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.suffix in (".c", ".h"):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+@cache
+def _load() -> ctypes.CDLL | None:
+    if not LIBRARY.exists():
+        if os.environ.get("DUCH_REQUIRE_NATIVE") == "1":
+            raise NativeError(f"{LIBRARY.name} is missing and DUCH_REQUIRE_NATIVE is 1; {_how_to_build()}")
+        return None
+    try:
+        loaded = ctypes.CDLL(str(LIBRARY))
+        loaded.hamming_source_sha256.restype = ctypes.c_char_p
+        built_from = loaded.hamming_source_sha256().decode()
+    except (OSError, AttributeError) as error:
+        raise NativeError(f"{LIBRARY.name} cannot be loaded ({error}); {_how_to_build()}") from None
+    if SOURCES.is_dir() and built_from != source_sha256(SOURCES):
+        raise NativeError(f"{LIBRARY.name} was built from other sources than runtime/native; {_how_to_build()}")
+    _declare(loaded)
+    return loaded
+
+
+def _how_to_build() -> str:
+    return "run: make native" if SOURCES.is_dir() else "install a wheel that was built with a C compiler"
+
+
+def _declare(loaded: ctypes.CDLL) -> None:
+    """Types of the functions in hamming.h."""
+    pointer, number, gallery = ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(Gallery)
+    loaded.hamming_available_level.argtypes, loaded.hamming_available_level.restype = (ctypes.c_int,), ctypes.c_char_p
+    loaded.hamming_set_level.argtypes = (ctypes.c_char_p,)
+    loaded.hamming_top_k.argtypes = (gallery, pointer, number, number, ctypes.c_int, pointer, pointer)
+    loaded.hamming_within.argtypes = (
+        *(gallery, pointer, number, number, ctypes.c_int),
+        *(number, pointer, pointer, pointer),
+    )
