@@ -14,13 +14,13 @@
 #define INLINE static inline
 #endif
 
-/* Keeps in mask the rows between since and until; returns whether any is left. */
+/* Keeps in mask the rows between two times; returns whether any is left. */
 INLINE int keep_times(const struct region_group *group, const struct region_bounds *bounds, uint8_t *restrict mask)
 {
-    const int64_t since = bounds->since_us, until = bounds->until_us;
+    const int64_t first = bounds->first_us, last = bounds->last_us;
     uint8_t any = 0;
     for (size_t i = 0; i < REGION_GROUP_ROWS; i++) {
-        mask[i] = (uint8_t)(mask[i] & (group->time_us[i] >= since) & (group->time_us[i] < until));
+        mask[i] = (uint8_t)(mask[i] & (group->time_us[i] >= first) & (group->time_us[i] <= last));
         any |= mask[i];
     }
     return any;
@@ -83,7 +83,7 @@ int region_select(const struct region_group *groups, size_t n_rows, const struct
         return 0;
     if (!groups || !bounds || !mask || (uintptr_t)groups % sizeof(double))
         return -1;
-    if (bounds->has_time && bounds->since_us == INT64_MIN) /* would let the rows without a time in */
+    if (bounds->has_time && bounds->first_us == INT64_MIN) /* would let the rows without a time in */
         return -1;
 #ifdef REGION_AVX2
     if (__builtin_cpu_supports("avx2"))

@@ -27,7 +27,7 @@ struct region_group {
 /* A bounding box, in degrees, and a span of time, in microseconds since 1970 UTC. */
 struct region_bounds {
     double west, south, east, north; /* closed; west > east crosses the antimeridian */
-    int64_t since_us, until_us;      /* since <= time < until; INT64_MIN < since */
+    int64_t first_us, last_us;       /* closed; INT64_MIN < first_us */
     int32_t has_bbox;                /* 0: any place, also none */
     int32_t has_time;                /* 0: any time, also none */
 };
@@ -36,7 +36,7 @@ struct region_bounds {
  *
  * groups: the whole groups that hold n_rows rows, 8-byte aligned; what stands beyond row n_rows - 1 does not matter.
  * A row without a footprint (nan) is in no box, one without a time (INT64_MIN) in no span.
- * Returns 0, or -1 where a pointer is missing, groups is not aligned or since_us is INT64_MIN. */
+ * Returns 0, or -1 where a pointer is missing, groups is not aligned or first_us is INT64_MIN. */
 int region_select(const struct region_group *groups, size_t n_rows, const struct region_bounds *bounds, uint8_t *mask);
 
 #ifdef __cplusplus
