@@ -226,6 +226,15 @@ def test_a_folder_with_an_odd_name_works(tmp_path: Path) -> None:
     assert found_ids(Gallery.open(make(folder)), 2, 1) == ["2.png"]
 
 
+def test_an_index_on_an_attribute_does_not_keep_readers_and_writers_out(tmp_path: Path) -> None:
+    make(tmp_path / "g")
+    edit(tmp_path / "g", "CREATE INDEX tiles_attribute_cloud ON tiles (json_extract(attributes, '$.\"cloud\"'))")
+    with writer(tmp_path / "g") as out:
+        out.append(codes_of(7), [image("cloudy.png", attributes={"cloud": 80})])
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert found_ids(gallery, 7, 1) == ["cloudy.png"]
+
+
 def test_ties_are_ranked_by_seq_across_batches(tmp_path: Path) -> None:
     with writer(tmp_path / "g") as out:
         for start in range(0, 50, 10):
