@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote
 
 from .display import display_path
@@ -101,7 +102,7 @@ class Catalog:
                 catalog._connection.close()
 
     @classmethod
-    def open_to_write(cls, file: Path) -> Catalog:
+    def open_to_write(cls, file: Path) -> Self:
         """Open for the one writer, who holds the gallery's lock."""
         with sqlite_errors(file):
             connection = _connect(file, "rw")
@@ -109,7 +110,7 @@ class Catalog:
             return cls(connection, file)
 
     @classmethod
-    def open_to_read(cls, file: Path) -> Catalog:
+    def open_to_read(cls, file: Path) -> Self:
         """Open read-only, on media that cannot be written as well.
 
         A reader of a WAL catalog shares memory with the writer through a file beside it. Where that file cannot be
@@ -167,7 +168,9 @@ class Catalog:
             GalleryCorruptError: a value is missing or differs from its CRC.
         """
         with sqlite_errors(self.file):
-            found = {key: (value, crc) for key, value, crc in self._connection.execute("SELECT * FROM meta")}
+            # By name: a flipped bit in SQLite's own copy of the schema may have changed how many columns there are.
+            rows = self._connection.execute("SELECT key, value, crc FROM meta")
+            found = {key: (value, crc) for key, value, crc in rows}
         version, crc = found.get("format_version", (None, None))
         if isinstance(version, int) and version != FORMAT_VERSION and row_crc(("format_version", version)) == crc:
             advice = "update duch" if version > FORMAT_VERSION else "index into a new folder"
@@ -197,7 +200,8 @@ class Catalog:
     def batches(self) -> list[tuple[int, int, int, int]]:
         """All batches by first row: first_row, n_rows, codes_crc, columns_crc."""
         with sqlite_errors(self.file):
-            return list(self._connection.execute("SELECT * FROM batches ORDER BY first_row"))
+            query = "SELECT first_row, n_rows, codes_crc, columns_crc FROM batches ORDER BY first_row"
+            return list(self._connection.execute(query))
 
     def drop_batches(self) -> None:
         """Forget all batches: a new generation has others."""
@@ -317,6 +321,8 @@ def sqlite_errors(file: Path) -> Iterator[None]:
     name = display_path(file)
     try:
         yield
+    except UnicodeDecodeError as error:  # SQLite quotes the damaged text in its message
+        raise GalleryCorruptError(f"{name} is damaged; restore the gallery from a copy") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

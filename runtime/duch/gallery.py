@@ -144,6 +144,21 @@ class Gallery:
             self._files.close()
             self._files = None
 
+    def verify(self) -> None:
+        """Check all of the gallery as it is by now, not only the hits of a search.
+
+        Raises:
+            GalleryCorruptError: something is damaged.
+        """
+        from .verify import verify
+
+        problems = verify(self.folder).problems
+        if problems:
+            raise GalleryCorruptError(
+                f"{display_path(self.folder)} has {len(problems)} problems, the first: {problems[0]}; "
+                "see `duch gallery verify`"
+            )
+
     def check_bundle(self, *, fingerprint: str, n_bits: int) -> None:
         """Refuse queries of another bundle.
 
