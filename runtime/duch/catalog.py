@@ -257,6 +257,18 @@ class Catalog:
         with sqlite_errors(self.file):
             return [seq for (seq,) in self._connection.execute(query, (generation,))]
 
+    def seqs(self, condition: str, values: Sequence[Value]) -> Iterator[int]:
+        """Seqs of the tiles, live or not, for which a condition in SQL is true."""
+        with sqlite_errors(self.file):
+            for (seq,) in self._connection.execute(f"SELECT seq FROM tiles WHERE {condition}", values):
+                yield seq
+
+    def plan(self, condition: str, values: Sequence[Value]) -> list[str]:
+        """How SQLite would find them: its steps, of which one that begins with SCAN reads every tile."""
+        query = f"EXPLAIN QUERY PLAN SELECT seq FROM tiles WHERE {condition}"
+        with sqlite_errors(self.file):
+            return [step for *_, step in self._connection.execute(query, values)]
+
     def forget_deleted(self, generation: int) -> int:
         """Take out the tombstones whose rows are only in files of generations before this one; how many."""
         return self._connection.execute("DELETE FROM tiles WHERE deleted > 0 AND deleted < ?", (generation,)).rowcount

@@ -12,9 +12,10 @@ import click
 from .cli_common import open_bundle, print_json
 from .display import display_path, printable
 from .errors import ConfigError, InputError, one_line
-from .options import PATH, expect_fingerprint_option, provider_options
+from .options import PATH, expect_fingerprint_option, filter_options, provider_options
 
 if TYPE_CHECKING:
+    from .filters import Filters
     from .retriever import Retriever
     from .tile import Hit
 
@@ -80,6 +81,7 @@ def encode(
     type=click.Choice(["image", "text"]),
     help="Find only images or only sentences; by default images, or sentences where there are no images.",
 )
+@filter_options
 @click.option("--bundle", type=PATH, help="The bundle; by default DUCH_BUNDLE, else the one the gallery remembers.")
 @click.option("--root", type=PATH, help="Folder of the image files; by default the one the gallery remembers.")
 @click.option("--sheet", type=PATH, help="Draw query and hits into this picture (PNG, JPEG ...).")
@@ -92,6 +94,7 @@ def search(
     image: Path | None,
     k: int,
     modality: Any,
+    filters: Filters | None,
     bundle: Path | None,
     root: Path | None,
     sheet: Path | None,
@@ -125,24 +128,29 @@ def search(
         encode = retriever.encoder.encode_texts if image is None else retriever.encoder.encode_images
         codes = encode([query])
         coded = time.perf_counter()
-        hits = retriever.search_codes(codes, k, modality=modality)[0]
+        hits = retriever.search_codes(codes, k, modality=modality, filters=filters)[0]
         done = time.perf_counter()
+        n_selected = opened.count(modality, filters)
         if words is not None:
             _warn_of_unknown_words(retriever, words)
         times = {"encode_ms": 1e3 * (coded - started), "search_ms": 1e3 * (done - coded)}
         n_tiles = len(opened)
+    if n_selected == 0:
+        click.echo(f"the filters select no tile of {display_path(gallery)}", err=True)
     if sheet is not None:
         _draw(sheet, query, hits)
     if as_json:
         rounded = {name: round(value, 3) for name, value in times.items()}
-        print_json({"query": query, "n_tiles": n_tiles, **rounded, "hits": [_hit(hit) for hit in hits]})
+        counts = {"n_tiles": n_tiles, "n_selected": n_selected}
+        print_json({"query": query, **counts, **rounded, "hits": [_hit(hit) for hit in hits]})
         return
     click.echo(f"{'rank':>4} {'distance':>8}  id")
     for hit in hits:
         text = f"  {printable(hit.text)}" if hit.text else ""
         click.echo(f"{hit.rank:>4} {hit.distance:>8}  {printable(hit.id)}{text}")
+    of_tiles = f"{n_tiles:,} tiles" if filters is None else f"{n_selected:,} selected tiles of {n_tiles:,}"
     click.echo(
-        f"{len(hits)} of {n_tiles:,} tiles; {times['encode_ms']:.1f} ms to load the model and code the query, "
+        f"{len(hits)} of {of_tiles}; {times['encode_ms']:.1f} ms to load the model and code the query, "
         f"{times['search_ms']:.1f} ms to search",
         err=True,
     )

@@ -20,14 +20,16 @@ from types import TracebackType
 
 import numpy as np
 
+from .allowed_rows import AllowedRows, Mask, Rows
 from .catalog import Catalog, Meta, catalog_of, is_gallery
 from .codes import PackedCodes
 from .columns_file import table_of
 from .display import display_path
 from .errors import GalleryCorruptError, GalleryError, InputError
+from .filtering import Snapshot, select
+from .filters import Filters
 from .gallery_writer import GalleryWriter
 from .generation import Generation
-from .hamming import Mask, Rows
 from .ids import place_to_path
 from .index import HammingIndex
 from .tile import MODALITIES, Hit, Modality, StoredTile, Tile
@@ -67,7 +69,10 @@ class Gallery:
         self.fingerprint, self.n_bits = meta.fingerprint, meta.n_bits
         self.root, self.bundle_hint = (place_to_path(self.folder, place) for place in (meta.root, meta.bundle_hint))
         self._index = HammingIndex(self.codes)
-        self._masks: dict[Modality | None, Mask | None] = {None: self._mask_without(deleted)}
+        live = self._mask_without(deleted)
+        self._snapshot = Snapshot(columns=self.columns, live=live, catalog=self._catalog, lock=self._lock)
+        self._unfiltered: dict[Modality | None, AllowedRows | None] = {} if live is not None else {None: None}
+        self._filtered: tuple[Modality | None, Filters, AllowedRows] | None = None  # the last one, likely asked again
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Gallery:
@@ -120,12 +125,15 @@ class Gallery:
         """Tiles that can be found."""
         return self.count()
 
-    def count(self, modality: Modality | None = None) -> int:
-        """Tiles that can be found, or those of one modality.
+    def count(self, modality: Modality | None = None, filters: Filters | None = None) -> int:
+        """Tiles that can be found, or those of one modality, or those that pass filters.
 
         Raises:
             InputError: an unknown modality.
+            GalleryCorruptError: the catalog cannot be read.
         """
+        if filters is not None and (allowed := self._allowed(modality, filters)) is not None:
+            return allowed.count
         live = {"image": self._meta.live_images, "text": self._meta.live_texts}
         return sum(live.values()) if modality is None else live[_checked(modality)]
 
@@ -167,7 +175,9 @@ class Gallery:
         """
         self._meta.check_bundle(self.folder, fingerprint=fingerprint, n_bits=n_bits)
 
-    def search(self, codes: PackedCodes, k: int, *, modality: Modality | None = None) -> list[list[Hit]]:
+    def search(
+        self, codes: PackedCodes, k: int, *, modality: Modality | None = None, filters: Filters | None = None
+    ) -> list[list[Hit]]:
         """The k nearest live tiles of every query code, in the order (distance, seq).
 
         Shape: codes (q, n_bits / 8) uint8 -> q lists of at most k hits.
@@ -176,21 +186,24 @@ class Gallery:
             codes: packed codes of the gallery's own bundle.
             k: how many, at least 1.
             modality: "image" or "text" to find only those.
+            filters: find only what passes. What passes is kept for the next search with the very same object.
 
         Raises:
             CodesError: codes of the wrong type, shape or width; k below 1.
             InputError: an unknown modality.
             GalleryCorruptError: the catalog row of a hit differs from its checksum.
         """
-        distances, rows = self._index.search(codes, k, allow=self._mask(modality))
+        distances, rows = self._index.search(codes, k, allow=self._allowed(modality, filters))
+        farthest = self.n_bits if filters is None or filters.max_distance is None else filters.max_distance
+        found = [
+            [(distance, row) for distance, row in zip(near, of_query, strict=True) if distance <= farthest]
+            for near, of_query in zip(distances.tolist(), rows.tolist(), strict=True)
+        ]
         # np.unique would load numpy.ma, which takes longer than the search.
-        tiles = self._tiles(np.array(sorted(set(rows.ravel().tolist())), dtype=np.int64))
+        tiles = self._tiles(np.array(sorted({row for hits in found for _, row in hits}), dtype=np.int64))
         return [
-            [
-                Hit.of(tiles[row], rank=rank, distance=distance)
-                for rank, (distance, row) in enumerate(zip(near.tolist(), of_query.tolist(), strict=True), 1)
-            ]
-            for near, of_query in zip(distances, rows, strict=True)
+            [Hit.of(tiles[row], rank=rank, distance=distance) for rank, (distance, row) in enumerate(hits, 1)]
+            for hits in found
         ]
 
     def _open_files(self) -> tuple[Generation, Meta, list[int]]:
@@ -231,17 +244,20 @@ class Gallery:
             f"{display_path(self.folder)} is damaged: {what}; `duch gallery verify` tells how far it goes"
         )
 
-    def _mask(self, modality: Modality | None) -> Mask | None:
-        """Rows that may be found, (n,) bool; None for all of them."""
-        if modality is None or self.count(modality) == len(self):
-            return self._masks[None]
-        with self._lock:
-            if modality not in self._masks:
-                of_row = self.columns.groups["modality"].reshape(-1)[: len(self.codes)]
-                mask = of_row == MODALITIES.index(modality)
-                live = self._masks[None]
-                self._masks[modality] = mask if live is None else mask & live
-            return self._masks[modality]
+    def _allowed(self, modality: Modality | None, filters: Filters | None) -> AllowedRows | None:
+        """Rows that may be found; None for all of them."""
+        if modality is not None and self.count(modality) == len(self):
+            modality = None
+        if filters is None or not filters.selects_tiles:
+            if modality not in self._unfiltered:
+                self._unfiltered[modality] = self._index.mask(select(Filters(), self._snapshot, modality))
+            return self._unfiltered[modality]
+        last = self._filtered
+        # By identity: 1 and TRUE are equal, and expressions with one or the other are too.
+        if last is None or last[0] != modality or last[1] is not filters:
+            last = modality, filters, self._index.mask(select(filters, self._snapshot, modality))
+            self._filtered = last
+        return last[2]
 
     def _mask_without(self, deleted: list[int]) -> Mask | None:
         if not deleted:

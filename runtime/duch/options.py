@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .errors import InputError
+from .display import display_path
+from .errors import FilterError, InputError
+
+if TYPE_CHECKING:
+    from .filters import Filters
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -80,3 +86,88 @@ def provider_options(command: _Command) -> _Command:
     ):
         command = option(command)
     return command
+
+
+def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --bbox, --since, --until, --where, --id, --ids and --max-distance: `filters`, None where none is given."""
+
+    @wraps(command)
+    def with_filters(
+        *arguments: Any,
+        bbox: str | None,
+        since: str | None,
+        until: str | None,
+        where: str | None,
+        tile_ids: tuple[str, ...],
+        ids_file: Path | None,
+        max_distance: int | None,
+        **options: Any,
+    ) -> Any:
+        return command(
+            *arguments,
+            filters=_filters(bbox, since, until, where, tile_ids, ids_file, max_distance),
+            **options,
+        )
+
+    for option in (
+        click.option("--max-distance", type=click.IntRange(0), help="Find nothing farther than so many bits."),
+        click.option("--ids", "ids_file", type=PATH, help="The same from a file, an id a line; - reads stdin."),
+        click.option("--id", "tile_ids", multiple=True, metavar="ID", help="Only this tile; may be given again."),
+        click.option(
+            "--where",
+            metavar="EXPRESSION",
+            help="Only tiles whose attributes fit, such as \"cloud < 10 AND sensor IN ('S2A', 'S2B')\": "
+            "= <> < <= > >=, IN, BETWEEN, IS NULL, AND, OR, NOT.",
+        ),
+        click.option("--until", metavar="TIME", help="Only tiles from before this time."),
+        click.option(
+            "--since", metavar="TIME", help="Only tiles from this time on: ISO 8601, in UTC where it names no zone."
+        ),
+        click.option(
+            "--bbox",
+            metavar="W,S,E,N",
+            help="Only tiles whose footprint meets this box, in degrees; W > E crosses the antimeridian.",
+        ),
+    ):
+        with_filters = option(with_filters)
+    return with_filters
+
+
+def _filters(
+    bbox: str | None,
+    since: str | None,
+    until: str | None,
+    where: str | None,
+    tile_ids: tuple[str, ...],
+    ids_file: Path | None,
+    max_distance: int | None,
+) -> Filters | None:
+    ids = tile_ids if ids_file is None else (*tile_ids, *_lines(ids_file))
+    given = (bbox, since, until, where, max_distance)
+    if given == (None,) * len(given) and not tile_ids and ids_file is None:
+        return None
+    # Imported late: they load numpy, and `duch search --help` does without it.
+    from .filters import Filters, bbox_of, time_us
+    from .where_parser import parse
+
+    return Filters(
+        bbox=None if bbox is None else bbox_of(bbox),
+        since_us=None if since is None else time_us(since),
+        until_us=None if until is None else time_us(until),
+        where=None if where is None else parse(where),
+        ids=ids if tile_ids or ids_file is not None else None,
+        max_distance=max_distance,
+    )
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a text file that are not empty."""
+    raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FilterError(
+            f"line {raw.count(10, 0, error.start) + 1} of {display_path(file)} is no UTF-8; wanted an id"
+        ) from None
+    # Not splitlines: an id may hold what Unicode takes for the end of a line.
+    return [line for line in (line.removesuffix("\r") for line in text.split("\n")) if line]

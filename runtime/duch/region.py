@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import native
+from .allowed_rows import Mask
 from .columns_file import GROUP_ROWS, NO_TIME, Columns, Table
 from .errors import FilterError
-from .hamming import Mask
 
 BBox = tuple[float, float, float, float]
 

@@ -17,6 +17,7 @@ from .codes import PackedCodes
 from .display import display_path
 from .encoder import Encoder
 from .errors import BundleError
+from .filters import Filters
 from .gallery import Gallery
 from .ids import id_to_path
 from .preprocess import ImageSource
@@ -91,37 +92,47 @@ class Retriever:
         """
         return "image" if self.gallery.count("image") else "text"
 
-    def search_text(self, sentence: str, k: int = 10, *, modality: Modality | None = None) -> list[Hit]:
+    def search_text(
+        self, sentence: str, k: int = 10, *, modality: Modality | None = None, filters: Filters | None = None
+    ) -> list[Hit]:
         """The k tiles nearest to a sentence, in the order (distance, seq).
 
         Args:
             sentence: a few words.
             k: how many, at least 1.
             modality: "image" or "text"; by default images, or sentences where the gallery holds no image.
+            filters: find only what passes.
 
         Raises:
             TextError: the sentence is empty or too long.
             CodesError: k is below 1.
             GalleryCorruptError: the catalog row of a hit is damaged.
         """
-        return self.search_codes(self.encoder.encode_texts([sentence]), k, modality=modality or self.modality)[0]
+        codes = self.encoder.encode_texts([sentence])
+        return self.search_codes(codes, k, modality=modality or self.modality, filters=filters)[0]
 
-    def search_image(self, image: ImageSource, k: int = 10, *, modality: Modality | None = None) -> list[Hit]:
+    def search_image(
+        self, image: ImageSource, k: int = 10, *, modality: Modality | None = None, filters: Filters | None = None
+    ) -> list[Hit]:
         """The k tiles nearest to an image, in the order (distance, seq).
 
         Args:
             image: a path, a Pillow image or an array (h, w, 3) uint8.
             k: how many, at least 1.
             modality: "image" or "text"; by default images, or sentences where the gallery holds no image.
+            filters: find only what passes.
 
         Raises:
             ImageError: the image cannot be read.
             CodesError: k is below 1.
             GalleryCorruptError: the catalog row of a hit is damaged.
         """
-        return self.search_codes(self.encoder.encode_images([image]), k, modality=modality or self.modality)[0]
+        codes = self.encoder.encode_images([image])
+        return self.search_codes(codes, k, modality=modality or self.modality, filters=filters)[0]
 
-    def search_codes(self, codes: PackedCodes, k: int = 10, *, modality: Modality | None = None) -> list[list[Hit]]:
+    def search_codes(
+        self, codes: PackedCodes, k: int = 10, *, modality: Modality | None = None, filters: Filters | None = None
+    ) -> list[list[Hit]]:
         """The k tiles nearest to each query code, in the order (distance, seq).
 
         Shape: codes (q, n_bits / 8) uint8 -> q lists of at most k hits.
@@ -130,7 +141,7 @@ class Retriever:
             CodesError: codes of the wrong type, shape or width; k below 1.
             GalleryCorruptError: the catalog row of a hit is damaged.
         """
-        found = self.gallery.search(codes, k, modality=modality)
+        found = self.gallery.search(codes, k, modality=modality, filters=filters)
         return [[replace(hit, path=self._path(hit)) for hit in hits] for hits in found]
 
     def _path(self, hit: Hit) -> Path | None:
