@@ -84,6 +84,7 @@ def encode(
 @filter_options
 @click.option("--bundle", type=PATH, help="The bundle; by default DUCH_BUNDLE, else the one the gallery remembers.")
 @click.option("--root", type=PATH, help="Folder of the image files; by default the one the gallery remembers.")
+@click.option("--verify", is_flag=True, help="Check every code, column and value of the gallery first.")
 @click.option("--sheet", type=PATH, help="Draw query and hits into this picture (PNG, JPEG ...).")
 @provider_options
 @expect_fingerprint_option
@@ -102,6 +103,7 @@ def search(
     threads: int,
     expect_fingerprint: str | None,
     *,
+    verify: bool,
     allow_fallback: bool,
     as_json: bool,
 ) -> None:
@@ -115,6 +117,8 @@ def search(
         _check_picture(sheet, image)
     query: Any = words if image is None else image
     with Gallery.open(gallery) as opened:
+        if verify:
+            opened.verify()
         made_by = open_bundle(bundle or find_bundle(opened), expect_fingerprint=expect_fingerprint, check_all=False)
         retriever = Retriever(
             opened, made_by, root=root, providers=providers, allow_fallback=allow_fallback, threads=threads

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
@@ -316,3 +318,19 @@ def test_a_list_of_ids_that_is_no_text_is_one_line(folder: Path, tmp_path: Path)
     result = duch("search", folder, "a river", "--ids", tmp_path / "ids.bin")
     assert result.exit_code == 1
     assert "line 3 of" in result.stderr
+
+
+def test_verify_checks_all_and_not_the_hits_alone(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    search = ("search", copy, "a river", "--bundle", TINY, "-k", "1", "--id", "05.png")
+    assert duch(*search, "--verify").exit_code == 0
+    with open(copy / "codes-1.bin", "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last ^ 1]))
+    assert duch(*search).exit_code == 0
+    result = duch(*search, "--verify")
+    assert result.exit_code == 1
+    assert "codes-1.bin" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
