@@ -13,9 +13,12 @@ import os
 from pathlib import Path
 
 from . import write_ahead_log
+from .catalog import FILE_NAME as CATALOG
 from .catalog import catalog_of
 from .gallery_check import Problem, Progress, VerifyReport, check
 from .gallery_place import LOCK
+
+LOG = CATALOG + "-wal"
 
 __all__ = ["Problem", "VerifyReport", "verify"]
 
@@ -31,12 +34,12 @@ def verify(folder: str | os.PathLike[str], *, on_progress: Progress | None = Non
         GalleryError: the folder is no gallery, or cannot be read, or is of another format version.
     """
     place = Path(folder)
-    log = catalog_of(place).with_name("catalog.sqlite-wal")
+    log = catalog_of(place).with_name(LOG)
     found = write_ahead_log.find_damage(log)
     if found and not _has_writer(place):  # under a writer's hands the log may have changed while it was read
         found = write_ahead_log.find_damage(log)
         what = f"{found}; what was committed from there on is lost, unless a power cut came before it was acknowledged"
-        return check(place, on_progress, [Problem(what, log.name)] if found else [])
+        return check(place, on_progress, [Problem(what, LOG)] if found else [])
     return check(place, on_progress, [])
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +86,31 @@ def what_a_reader_sees(folder: Path) -> dict[int, Any]:
             int(seq): (gallery.codes[row].tobytes(), columns[place].tobytes(), repr(tiles[int(seq)]))
             for place, (row, seq) in enumerate(zip(rows, columns["seq"], strict=True))
         }
+
+
+def edit(folder: Path, statement: str, *values: Any) -> None:
+    """Change the catalog behind duch's back."""
+    connection = sqlite3.connect(folder / "catalog.sqlite")
+    with connection:
+        connection.execute(statement, values)
+    connection.close()
+
+
+def flip(file: Path, place: int, bit: int = 0) -> None:
+    data = bytearray(file.read_bytes())
+    data[place] ^= 1 << bit
+    file.write_bytes(data)
+
+
+def live_places(folder: Path) -> list[tuple[str, Sequence[int]]]:
+    """The files of a gallery of 41 rows or more, and the bytes of each that anyone reads; of columns, their rows'."""
+    found: list[tuple[str, Sequence[int]]] = []
+    for file in sorted(folder.iterdir()):
+        within: Sequence[int] = range(file.stat().st_size)
+        if file.name.startswith("columns"):
+            columns = ((0, 8), (32768, 8), (65536, 8), (98304, 8), (131072, 8), (163840, 8), (196608, 1))
+            rows = [64 + offset + place for offset, width in columns for place in range(41 * width)]
+            within = [*range(64), *rows]
+        if within:
+            found.append((file.name, within))
+    return found
