@@ -59,3 +59,10 @@ class AllowedRows:
         """The mask as bits, row r in bit r % 8 of byte r // 8. Shape: (ceil(n / 8),)."""
         # Kept, as packing ten million rows costs more than some searches.
         return np.packbits(np.empty(0, np.bool_) if self.mask is None else self.mask, bitorder="little")
+
+    def after(self, first: int) -> AllowedRows:
+        """Those of the rows from `first` on, counted from there."""
+        if self.rows is not None:
+            rows = self.rows[np.searchsorted(self.rows, first) :] - first
+            return AllowedRows(self.n - first, len(rows), None, rows)
+        return AllowedRows.of(np.empty(0, np.bool_) if self.mask is None else self.mask[first:], self.n - first)

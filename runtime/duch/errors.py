@@ -19,7 +19,8 @@ with code 1; code that uses duch as a library catches `DuchError` or the child i
     ├── GalleryError             a gallery that cannot be used
     │   ├── GalleryCorruptError  bytes that differ from their checksum
     │   ├── GalleryLockedError   another writer is at work
-    │   └── GalleryMismatchError codes of another bundle
+    │   ├── GalleryMismatchError codes of another bundle
+    │   └── TablesError          tables that cannot be used; a scan answers instead
     ├── ProviderError            an execution provider that is not there
     ├── NativeError              the native library is missing, though required, or not of these sources
     └── MissingPackageError      an optional dependency is not installed
@@ -97,6 +98,10 @@ class GalleryLockedError(GalleryError):
 
 class GalleryMismatchError(GalleryError):
     """The gallery holds codes of another bundle."""
+
+
+class TablesError(GalleryError):
+    """The tables of multi-index hashing are missing, damaged or not of these codes; a scan answers instead."""
 
 
 class ProviderError(DuchError):

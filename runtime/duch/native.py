@@ -123,7 +123,7 @@ def _how_to_build() -> str:
 
 
 def _declare(loaded: ctypes.CDLL) -> None:
-    """Types of the functions in hamming.h."""
+    """Types of the functions in hamming.h and mih.h."""
     pointer, number, gallery = ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(Gallery)
     loaded.hamming_available_level.argtypes, loaded.hamming_available_level.restype = (ctypes.c_int,), ctypes.c_char_p
     loaded.hamming_set_level.argtypes = (ctypes.c_char_p,)
@@ -131,4 +131,9 @@ def _declare(loaded: ctypes.CDLL) -> None:
     loaded.hamming_within.argtypes = (
         *(gallery, pointer, number, number, ctypes.c_int),
         *(number, pointer, pointer, pointer),
+    )
+    loaded.mih_build.argtypes = (pointer, pointer, number, ctypes.c_int32)
+    loaded.mih_search.argtypes = (
+        *(pointer, pointer, number, number, number),
+        *(ctypes.c_double, ctypes.c_int, pointer, pointer, pointer),
     )

@@ -329,6 +329,26 @@ typedef struct {
     atomic_bool damaged;
 } batch;
 
+/* Writes the hits of query i; false if one is not the code that the table says. */
+static bool write_hits(const batch *b, const search *s, int64_t i) {
+    const int64_t n_bytes = b->index->n_bytes;
+    const uint8_t *codes = b->index->codes;
+    for (int64_t j = 0; j < b->found[i]; j++) {
+        const uint64_t value = s->heap[j];
+        b->distances[i * b->k + j] = (int32_t)(value >> 32);
+        b->rows[i * b->k + j] = (int64_t)(value & UINT32_MAX);
+        if (codes) __builtin_prefetch(codes + b->rows[i * b->k + j] * n_bytes);
+    }
+    for (int64_t j = 0; codes && j < b->found[i]; j++) {
+        uint64_t code[MAX_WORDS];
+        int distance = 0;
+        load_code(code, codes + b->rows[i * b->k + j] * n_bytes, n_bytes);
+        for (int w = 0; w < s->n_words; w++) distance += __builtin_popcountll(code[w] ^ s->code[w]);
+        if (distance != b->distances[i * b->k + j]) return false;
+    }
+    return true;
+}
+
 static void *work(void *argument) {
     batch *b = argument;
     search s = {.index = b->index, .n_words = (b->index->n_bytes + 7) / 8, .k = b->k};
@@ -339,12 +359,7 @@ static void *work(void *argument) {
         s.size = 0;
         s.limit = b->max_distance;
         b->found[i] = find(&s, b->budget);
-        if (s.damaged) atomic_store(&b->damaged, true);
-        for (int64_t j = 0; j < b->found[i]; j++) {
-            const uint64_t value = s.heap[j];
-            b->distances[i * b->k + j] = (int32_t)(value >> 32);
-            b->rows[i * b->k + j] = (int64_t)(value & UINT32_MAX);
-        }
+        if (s.damaged || !write_hits(b, &s, i)) atomic_store(&b->damaged, true);
     }
     return NULL;
 }

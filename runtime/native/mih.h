@@ -28,12 +28,12 @@ extern "C" {
 enum mih_status {
     MIH_OK = 0,
     MIH_BAD_ARGUMENT = 1, /* a NULL, negative or too large argument, or keys that are not the bits of a code */
-    MIH_DAMAGED = 2       /* a table leads out of its arrays; what has been written so far is no result */
+    MIH_DAMAGED = 2       /* a table leads out of its arrays or to the wrong code; what has been written is no result */
 };
 
 #define MIH_MAX_TABLES 64
 #define MIH_MAX_KEY_BITS 28
-#define MIH_MAX_BYTES 512 /* of a code: 4096 bits */
+#define MIH_MAX_BYTES 64 /* of a code: 512 bits */
 #define MIH_MAX_ROWS INT64_C(0xffffffff)
 
 /* In `found`: no hits were looked for to the end, as a scan is expected to cost less. */
@@ -53,6 +53,7 @@ typedef struct {
     int32_t n_tables;        /* 1 to MIH_MAX_TABLES */
     int32_t n_bytes;         /* of a code, 1 to MIH_MAX_BYTES */
     int64_t n_rows;          /* 0 to MIH_MAX_ROWS */
+    const uint8_t *codes;    /* n_rows * n_bytes bytes, row by row: hits are compared with them. NULL: they are not */
     const uint8_t *allow;    /* NULL for all, or the rows that may be found: bit r % 8 of byte r / 8 allows row r */
 } mih_index;
 
@@ -69,7 +70,8 @@ int mih_build(const mih_table *table, const uint8_t *codes, int64_t n_rows, int3
  * distances, rows: n_queries * k values each, the first found[i] of query i's k are its hits.
  * found: n_queries values: the number of hits, or MIH_GAVE_UP.
  *
- * What the tables say is checked where it is used, so that damaged ones cannot lead outside of the arrays. */
+ * What the tables say is checked where it is used, so that damaged ones cannot lead outside of the arrays: it costs a
+ * comparison for each bucket and each hit. With `codes` no hit has a wrong distance, but damage may still hide one. */
 int mih_search(const mih_index *index, const uint8_t *queries, int64_t n_queries, int64_t k, int64_t max_distance,
                double budget_ns, int n_threads, int32_t *distances, int64_t *rows, int64_t *found);
 
