@@ -107,6 +107,11 @@ class Catalog:
         with sqlite_errors(file):
             connection = _connect(file, "rw")
             connection.execute("PRAGMA synchronous = FULL")
+            # A writer that is killed in the middle of a commit may leave all of it in the log. Beside a reader nobody
+            # sees it, until the next recovery brings it back: over rows or files that are others by then. A commit
+            # of our own takes its place in the log first.
+            (opened,) = connection.execute("PRAGMA user_version").fetchone()
+            connection.execute(f"PRAGMA user_version = {(opened + 1) % 2**31}")
             return cls(connection, file)
 
     @classmethod
@@ -342,7 +347,8 @@ def sqlite_errors(file: Path) -> Iterator[None]:
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise GalleryError(f"{name} cannot be written or read ({error})") from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-            raise GalleryError(f"{name} cannot be opened ({error}); check its permissions") from error
+            advice = "check its permissions and the room on the disk"
+            raise GalleryError(f"{name} cannot be opened ({error}); {advice}") from error
         raise GalleryCorruptError(
             f"{name} is damaged or no catalog of a gallery ({error}); restore the gallery from a copy"
         ) from error

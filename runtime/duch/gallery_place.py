@@ -103,6 +103,8 @@ def create_files(folder: Path, fingerprint: str, n_bits: int) -> None:
         fsync_folder(folder)
         os.rename(partial, folder / CATALOG)
         fsync_folder(folder)
-        fsync_folder(folder.parent)
+        for above in folder.absolute().parents:  # may be as new as the gallery
+            with suppress(PermissionError):  # then it is not
+                fsync_folder(above)
     except OSError as error:
         raise GalleryError(f"{display_path(folder)} cannot be written: {error.strerror}") from error

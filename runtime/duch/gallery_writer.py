@@ -8,6 +8,7 @@ Shapes: n tiles.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import zlib
@@ -30,6 +31,7 @@ from .generation import Generation, crcs, sweep
 from .ids import path_to_id, place_to_path
 from .tile import Modality, StoredTile, Tile
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _COMPACTED_AT_ONCE = 16 * GROUP_ROWS  # rows; a few MB
 
 
@@ -317,10 +319,12 @@ class GalleryWriter:
             self._failed = True
             if isinstance(error, GalleryError) and type(error) is not GalleryError:
                 raise
-            what = f"{display_path(self.folder)}: {error.strerror}" if isinstance(error, OSError) else str(error)
-            raise GalleryError(
-                f"{what}; {len(self):,} tiles are safe, so make room on the disk and run it again"
-            ) from error
+            what, advice = str(error), "make room on the disk"
+            if isinstance(error, OSError):
+                what = f"{display_path(self.folder)}: {error.strerror}"
+                if error.errno not in _FULL:
+                    advice = "check the disk"
+            raise GalleryError(f"{what}; {len(self):,} tiles are safe, so {advice} and run it again") from error
         except BaseException:
             self._failed = True
             raise

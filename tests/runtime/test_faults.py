@@ -1,0 +1,116 @@
+"""Killed writers, power cuts, disks that are full or fail: nothing that was acknowledged is lost.
+
+The same with many more rounds, and with figures: benchmarks/faults.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from . import faulty_disk
+from .fault_scenes import GALLERY
+from .fault_steps import FAULTS, OPERATIONS
+from .faulty_disk import CHOICES, Disk
+from .faulty_gallery import check, check_tidy
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    built = faulty_disk.build(tmp_path_factory.mktemp("faulty_disk"))
+    if built is None:
+        pytest.skip("needs Linux and a C compiler")
+    return built
+
+
+def run(library: Path, script: str, *arguments: str | Path) -> str:
+    done = subprocess.run(
+        [sys.executable, HERE / script, *arguments],
+        env={**os.environ, "LD_PRELOAD": os.fspath(library)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# --- the process ends, or a call fails ---
+
+
+@pytest.mark.parametrize("operation", ["append", "compact"])
+def test_a_writer_whose_disk_is_full_at_any_step_says_so_and_loses_nothing(
+    tmp_path: Path, library: Path, operation: str
+) -> None:
+    told = json.loads(run(library, "fault_steps.py", tmp_path, operation, "disk full", "--every", "6"))
+    assert told["steps"] > 40
+    assert any("tiles are safe, so make room on the disk" in message for message in told["messages"])
+
+
+def test_a_disk_that_fails_is_not_told_as_full(tmp_path: Path, library: Path) -> None:
+    told = json.loads(run(library, "fault_steps.py", tmp_path, "append", "I/O error", "--every", "12"))
+    assert "/gallery: Input/output error; 120 tiles are safe, so check the disk and run it again" in told["messages"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("beside", [[], ["--beside-a-reader"]])
+def test_any_fault_at_any_step_leaves_the_old_gallery_or_the_new_one(
+    tmp_path: Path, library: Path, operation: str, fault: str, beside: list[str]
+) -> None:
+    told = json.loads(run(library, "fault_steps.py", tmp_path, operation, fault, *beside))
+    assert sum(told["ends"].values()) == told["steps"] > 40
+
+
+@pytest.mark.slow
+def test_a_commit_that_a_kill_cut_short_does_not_come_back_after_the_next_writer(tmp_path: Path, library: Path) -> None:
+    """Both writers are killed, beside a reader, so that SQLite recovers its log only after the second one."""
+    options = ["--beside-a-reader", "--second-kills", "4"]
+    told = json.loads(run(library, "fault_steps.py", tmp_path, "compact", "killed twice", *options))
+    assert told["messages"]["signal 9"] > 10
+
+
+# --- a power cut ---
+
+
+def power_cuts(base: Path, library: Path, scene: str, *, seed: int, states: int) -> None:
+    """Record a writer at work, and look at some of the disks that a power cut may leave."""
+    root, log = base / "disk", base / "log"
+    root.mkdir(parents=True)
+    run(library, "fault_scenes.py", scene, root, log, str(seed))
+    disk, chance = Disk(root, log), random.Random(seed)
+    n_events = sum(1 for _ in Disk(root, log).events())
+    chosen = set(chance.sample(range(1, n_events + 1), min(states, n_events)))
+    for event in disk.events():
+        if event in chosen and disk.marks:
+            choice, state = chance.choice(CHOICES), base / f"state {event}"
+            disk.lay_out(state, choice, chance)
+            try:
+                check(state / GALLERY, json.loads(disk.marks[-1]))
+                check_tidy(state / GALLERY)
+            except Exception as wrong:
+                raise AssertionError(f"{scene} {seed}: cut after event {event}, {choice}: {wrong}") from wrong
+    disk.lay_out(base / "end", "all", chance)
+    for file in root.rglob("*"):
+        if file.is_file() and not file.name.endswith("-shm"):  # else something went past the watch
+            assert (base / "end" / file.relative_to(root)).read_bytes() == file.read_bytes(), file
+
+
+def test_a_new_gallery_is_there_after_a_power_cut_with_the_folders_above_it(tmp_path: Path, library: Path) -> None:
+    power_cuts(tmp_path, library, "alone", seed=0, states=12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("scene", ["alone", "beside a reader", "killed beside a reader"])
+def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path: Path, library: Path, scene: str, seed: int) -> None:
+    power_cuts(tmp_path, library, scene, seed=seed, states=60)
