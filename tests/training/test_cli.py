@@ -112,6 +112,7 @@ def test_an_interrupt_ends_with_one_line_and_can_be_resumed(dataset, tmp_path):
     fails(duch("evaluate", out, dataset), "unfinished run")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_no_checkpoint(dataset, tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))

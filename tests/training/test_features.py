@@ -132,7 +132,9 @@ def test_scaling_looks_at_training_rows_unless_it_is_the_public_codes():
     assert torch.equal(scaler(fit_scaling(scaler, side, training, "none").features), side.features[:10])
 
 
-@pytest.mark.parametrize("method", ["default", "paper", "official-code"])
+@pytest.mark.parametrize(
+    "method", ["default", *(pytest.param(method, marks=pytest.mark.slow) for method in ("paper", "official-code"))]
+)
 def test_heads_trained_on_files_are_scored_on_files(dataset, files, tmp_path, method):
     config = load_config("features", method=method, **HEADS | {"epochs": 8})
     trained = train(dataset, tmp_path / "out", config, features=files)

@@ -456,6 +456,7 @@ def chain(translators, *names):
     return ",".join(translators[name] for name in names)
 
 
+@pytest.mark.slow
 def test_captions_go_through_the_models_of_a_chain_in_order(translators):
     two = CaptionViews("back-translation", translators=chain(translators, "en-es", "es-en"))
     three = CaptionViews("back-translation", translators=f" {chain(translators, 'en-es', 'es-de', 'de-en')} ")
@@ -468,6 +469,7 @@ def test_captions_go_through_the_models_of_a_chain_in_order(translators):
     assert three(texts, random.Random(0)) == [BACK[GERMAN[text]] for text in texts]
 
 
+@pytest.mark.slow
 def test_each_caption_draws_one_of_several_chains(translators):
     both = f"{chain(translators, 'en-es', 'es-en')};{chain(translators, 'en-de', 'de-en')}"
     views = CaptionViews("back-translation", translators=both)
@@ -479,6 +481,7 @@ def test_each_caption_draws_one_of_several_chains(translators):
     assert drawn != views(texts, random.Random(5))
 
 
+@pytest.mark.slow
 def test_more_captions_than_a_batch_keep_their_order(translators):
     texts = [("two green roads" if i % 3 else "a plane near a lake") + " lake" * (i // 2) for i in range(80)]
     views = CaptionViews("back-translation", translators=translators["en-es"])
@@ -500,6 +503,7 @@ def test_a_missing_name_of_a_translator_is_one_line(line):
         CaptionViews("back-translation", translators=line)
 
 
+@pytest.mark.slow
 def test_a_translator_that_cannot_be_loaded_is_one_line(tmp_path, translators):
     missing = CaptionViews("back-translation", translators=str(tmp_path / "none"))  # nothing is loaded yet
     with pytest.raises(ConfigError, match=r"none' cannot be loaded .* or a local folder") as caught:
@@ -527,6 +531,7 @@ def duch(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_picture_and_a_table(dataset, translators, tmp_path):
     out = tmp_path / "out"
     assert duch("views", dataset, "--out", out, "--size", 40, "--count", 3).exit_code == 0
