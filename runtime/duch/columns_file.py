@@ -137,6 +137,10 @@ class Columns:
         if not self.n or not len(wanted):
             return np.empty(0, dtype=np.int64)
         column = self.groups["seq"]
+        # Most often right, as only a compaction makes gaps.
+        guess: Rows = np.clip(wanted - column[0, 0], 0, self.n - 1)
+        if np.array_equal(column[np.divmod(guess, GROUP_ROWS)], wanted):
+            return guess
         # Rows rise with seq: first the group, then the place in it, both by halving.
         group = np.searchsorted(column[:, 0], wanted, side="right") - 1
         wanted, group = wanted[group >= 0], group[group >= 0]

@@ -67,13 +67,13 @@ def select(filters: Filters, snapshot: Snapshot, modality: Modality | None) -> M
             rows = np.flatnonzero(mask)
             return columns.rows_of(_seqs(_conditions_among(columns.take(rows)["seq"], where), snapshot))
     rows = columns.rows_of(_seqs(_conditions(filters), snapshot))
-    table = columns.take(rows)
-    passing = region.inside(table, bbox=filters.bbox, since_us=filters.since_us, until_us=filters.until_us)
-    if modality is not None:
-        passing &= table["modality"] == MODALITIES.index(modality)
-    if snapshot.live is not None:
-        passing &= snapshot.live[rows]
-    return rows[passing]
+    if filters.has_region or modality is not None:
+        table = columns.take(rows)
+        passing = region.inside(table, bbox=filters.bbox, since_us=filters.since_us, until_us=filters.until_us)
+        if modality is not None:
+            passing &= table["modality"] == MODALITIES.index(modality)
+        rows = rows[passing]
+    return rows if snapshot.live is None else rows[snapshot.live[rows]]
 
 
 def _by_columns(filters: Filters, snapshot: Snapshot, modality: Modality | None) -> Mask:
@@ -98,9 +98,9 @@ def _conditions(filters: Filters) -> Iterator[Condition]:
         if filters.where is not None:
             yield to_sqlite(filters.where)
         return
-    ids = tuple(dict.fromkeys(filters.ids))
+    ids = sorted(set(filters.ids))  # in the order of the index, which is then read from left to right
     for start in range(0, len(ids), _IDS_AT_ONCE):
-        among = InList("id", ids[start : start + _IDS_AT_ONCE])
+        among = InList("id", tuple(ids[start : start + _IDS_AT_ONCE]))
         yield to_sqlite(among if filters.where is None else And((among, filters.where)))
 
 

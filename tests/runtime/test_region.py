@@ -36,13 +36,17 @@ def columns_of(folder: Path, places: list[tuple[Any, int | None]], first_row: in
         StoredTile(id="x", modality="image", footprint=footprint, time_us=time, seq=seq, code_crc=0)
         for seq, (footprint, time) in enumerate(places)
     ]
+    noise = np.zeros(first_row, dtype=columns_file.ROW)
+    return mapped(folder, np.concatenate([noise, columns_file.table_of(tiles)]))
+
+
+def mapped(folder: Path, table: np.ndarray) -> Columns:
+    """A real columns file with these rows."""
     file = folder / "columns-1.bin"
     file.write_bytes(columns_file.header(FINGERPRINT, 1))
     descriptor = os.open(file, os.O_RDWR)
-    noise = np.zeros(first_row, dtype=columns_file.ROW)
-    columns_file.write_rows(descriptor, 0, noise)
-    columns_file.write_rows(descriptor, first_row, columns_file.table_of(tiles))
-    columns = Columns(descriptor, first_row + len(tiles))
+    columns_file.write_rows(descriptor, 0, table)
+    columns = Columns(descriptor, len(table))
     os.close(descriptor)
     return columns
 
@@ -109,6 +113,28 @@ def test_a_box_across_the_antimeridian_takes_both_sides(tmp_path: Path, level: s
     assert region.select(columns, bbox=fiji).tolist() == [True, True, False, True]
     assert region.select(columns, bbox=(-180.0, -90.0, 180.0, 90.0)).tolist() == [True] * 4
     assert region.select(columns, bbox=(-178.95, -90.0, -170.0, 90.0)).tolist() == [False, True, False, True]
+
+
+@given(
+    seqs=st.one_of(
+        st.lists(st.integers(0, 60), unique=True, max_size=40).map(sorted),
+        st.tuples(st.integers(0, 9), st.integers(0, 40)).map(lambda run: list(range(run[0], sum(run)))),
+    ),
+    wanted=st.lists(st.integers(-2, 2**62), unique=True, max_size=3).flatmap(
+        lambda far: st.lists(st.integers(0, 61), unique=True).map(lambda near: [*{*near, *far}])
+    ),
+    first_row=st.sampled_from([0, GROUP_ROWS - 10]),
+)
+@example(seqs=[0, 5], wanted=[5], first_row=0)
+@settings(max_examples=100, deadline=None)
+def test_rows_are_found_by_seq(
+    tmp_path_factory: pytest.TempPathFactory, seqs: list[int], wanted: list[int], first_row: int
+) -> None:
+    table = np.zeros(first_row + len(seqs), dtype=columns_file.ROW)
+    table["seq"] = [*range(-first_row, 0), *seqs]
+    columns = mapped(tmp_path_factory.mktemp("columns"), table)
+    expected = [row for row, seq in enumerate(table["seq"].tolist()) if seq in set(wanted)]
+    assert columns.rows_of(wanted).tolist() == expected
 
 
 def test_an_empty_gallery_has_an_empty_mask(tmp_path: Path) -> None:
