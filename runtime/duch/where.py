@@ -126,11 +126,7 @@ def negate(tree: Where) -> Where:
 
 
 def attribute_sql(name: str) -> tuple[str, str]:
-    """The value of an attribute of table tiles and its JSON type, as SQL.
-
-    An index over the two, `CREATE INDEX ... ON tiles (value, type)`, answers =, <, <=, >, >=, IN, BETWEEN and IS NULL;
-    SQLite uses it only if it is made of this very text. 10,000 tiles of a million: 3 ms, and 39 with an index over the
-    value alone, because every row is then read for its type.
+    """The value of an attribute of table tiles and its JSON type: the text that an index must have to be used.
 
     Raises:
         FilterError: SQLite has no way to spell the name.
@@ -144,6 +140,20 @@ def attribute_sql(name: str) -> tuple[str, str]:
     # The path is part of the text and no parameter: SQLite must see that it is the one of the index.
     path = f'''"{name.replace("'", "''")}"'''
     return f"json_extract(attributes, '$.{path}')", f"json_type(attributes, '$.{path}')"
+
+
+def attribute_index(name: str) -> tuple[str, str]:
+    """Name of the index over an attribute in a catalog, and the statement that makes it.
+
+    It answers =, <, <=, >, >=, IN, BETWEEN and IS NULL. It is over value and type: to find 10,000 tiles of a million
+    takes 3 ms, and 39 with an index over the value alone, because every tile is then read for its type.
+
+    Raises:
+        FilterError: SQLite has no way to spell the name.
+    """
+    # SQLite takes A and a in the name of an index for the same, in the name of an attribute it does not.
+    index = "tiles_attribute_" + re.sub("[A-Z%]", lambda found: f"%{ord(found[0]):02x}", name)
+    return index, f'CREATE INDEX "{index}" ON tiles ({", ".join(attribute_sql(name))})'
 
 
 def to_sqlite(tree: Where) -> tuple[str, list[Value]]:

@@ -21,7 +21,7 @@ from duch.cli import main
 from duch.errors import FilterError, GalleryCorruptError
 from duch.filters import Filters, bbox_of, time_us
 from duch.gallery import Gallery, Tile
-from duch.where import Comparison, attribute_sql
+from duch.where import Comparison, attribute_index
 from duch.where_parser import parse
 
 from .resigned import TINY
@@ -66,7 +66,7 @@ def gallery(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         if request.param == "indexed":
             connection = sqlite3.connect(folder / "catalog.sqlite")
             for name in ("cloud", "site"):
-                connection.execute(f"CREATE INDEX {name} ON tiles ({', '.join(attribute_sql(name))})")
+                connection.execute(attribute_index(name)[1])
             connection.commit()
             connection.close()
         opened = Gallery.open(folder)
