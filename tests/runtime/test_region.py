@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -189,3 +191,16 @@ def test_the_c_function_refuses_what_it_cannot_read() -> None:
     assert select(place, out.ctypes.data, None) == -1
     assert select(place + 1, out.ctypes.data, any_time) == -1
     assert select(place, out.ctypes.data, region._Bounds(0, 0, 0, 0, -(2**63), 1, 0, 1)) == -1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not native.SOURCES.is_dir() or shutil.which("cc") is None, reason="no sources or no C compiler")
+@pytest.mark.parametrize(
+    "options", [["-O3"], ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]]
+)
+def test_the_c_function_is_clean_and_equals_a_plain_loop(tmp_path: Path, options: list[str]) -> None:
+    program = tmp_path / "region_check"
+    sources = [Path(__file__).with_name("region_check.c"), native.SOURCES / "region.c"]
+    warnings = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
+    subprocess.run(["cc", *warnings, *options, f"-I{native.SOURCES}", *sources, "-o", program], check=True)
+    subprocess.run([program], check=True)
