@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import threading
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -205,6 +206,22 @@ class Gallery:
             [Hit.of(tiles[row], rank=rank, distance=distance) for rank, (distance, row) in enumerate(hits, 1)]
             for hits in found
         ]
+
+    def batches(
+        self, size: int = 4096, *, filters: Filters | None = None
+    ) -> Iterator[tuple[PackedCodes, list[StoredTile]]]:
+        """All live tiles, or those that pass filters, with their codes in seq order; each checked, some at a time.
+
+        Shape: -> codes (m, n_bits / 8) uint8 and m tiles, 0 < m <= size.
+
+        Raises:
+            GalleryCorruptError: one of them is damaged.
+        """
+        selected = select(filters or Filters(), self._snapshot, None)
+        rows: Rows = np.flatnonzero(selected) if selected.dtype == np.bool_ else selected.astype(np.int64)
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            yield self.codes[part], list(self._tiles(part).values())
 
     def _open_files(self) -> tuple[Generation, Meta, list[int]]:
         """The files of the current generation, the catalog's snapshot that they belong to, and its tombstones."""

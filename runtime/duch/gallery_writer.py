@@ -281,6 +281,10 @@ class GalleryWriter:
         """The live tile of this id."""
         return self._writable()[0].find(tile_id)
 
+    def find_all(self, ids: Sequence[str]) -> dict[str, StoredTile]:
+        """The live tiles of these ids, by id; ids that no tile has are passed over."""
+        return self._writable()[0].find_all(ids)
+
     def live_ids(self, modality: Modality) -> Iterator[str]:
         """Ids of the live tiles of a modality, in seq order; append nothing meanwhile."""
         return self._writable()[0].live_ids(modality)
