@@ -272,6 +272,30 @@ def test_a_log_that_ends_early_is_what_a_crash_leaves(tmp_path: Path, length: in
     assert find_damage(folder / "catalog.sqlite-wal") is None
 
 
+@pytest.mark.parametrize("written", [24, 24 + 512, 24 + 4096 + 24])
+def test_a_frame_that_a_kill_left_half_written_over_an_older_one_is_no_damage(tmp_path: Path, written: int) -> None:
+    connection = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("CREATE TABLE t (a)")
+    log, n_before = tmp_path / "a.db-wal", 20
+    for _ in range(n_before):
+        connection.execute("INSERT INTO t VALUES (randomblob(900))")
+    connection.execute("PRAGMA wal_checkpoint(RESTART)")
+    connection.execute("INSERT INTO t VALUES (1)")
+    before = log.read_bytes()
+    connection.execute("INSERT INTO t VALUES (randomblob(90000))")
+    after = log.read_bytes()
+    connection.close()
+    first = next(place for place, (old, new) in enumerate(zip(before, after, strict=False)) if old != new)
+    torn = tmp_path / "torn-wal"
+    torn.write_bytes(after[: first + written] + before[first + written :])
+    assert find_damage(torn) is None
+    flipped = bytearray(torn.read_bytes())
+    flipped[first - 10] ^= 1  # in the page before, which is committed
+    torn.write_bytes(flipped)
+    assert find_damage(torn) == "frame 0 differs from its checksum"
+
+
 def test_a_log_with_a_damaged_commit_is_named_though_sqlite_passes_over_it(tmp_path: Path) -> None:
     folder = crashed_gallery(tmp_path / "g")
     before = what_a_reader_sees(folder)
