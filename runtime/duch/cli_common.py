@@ -1,10 +1,13 @@
-"""What the edge's commands share: opening a bundle, printing JSON."""
+"""What the edge's commands share: opening a bundle, printing JSON, a progress bar."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +36,25 @@ def print_json(value: Any) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False, default=_path_text)
     # JSON escapes what is below 32 itself; of the rest, these steer a terminal. They occur in strings alone.
     click.echo(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text).encode("utf-8"))
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, for callbacks of (done, total); without a terminal, one line at the end."""
+    state: dict[str, Any] = {}
+
+    def advance(done: int, total: int) -> None:
+        if "bar" not in state:
+            state["bar"] = click.progressbar(length=total, label=title, file=sys.stderr, show_pos=True).__enter__()
+            state["done"] = 0
+        state["bar"].update(done - state["done"])
+        state["done"] = done
+
+    try:
+        yield advance
+    finally:
+        if "bar" in state:
+            state["bar"].__exit__(None, None, None)
 
 
 def _path_text(path: Path) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from .cli_common import open_bundle, print_json
+from .cli_common import open_bundle, print_json, progress_bar
 from .display import display_path, printable
 from .errors import InputError
 from .options import PATH, expect_fingerprint_option, provider_options
@@ -72,7 +69,7 @@ def index(
     )
     reports = []
     if len(folders) == 2:
-        with _bar("coding images") as on_progress:
+        with progress_bar("coding images") as on_progress:
             reports.append(
                 index_images(
                     encoder,
@@ -85,7 +82,7 @@ def index(
                 )
             )
     if texts is not None:
-        with _bar("coding sentences") as on_progress:
+        with progress_bar("coding sentences") as on_progress:
             reports.append(index_texts(encoder, texts, gallery, batch_size=batch_size, on_progress=on_progress))
     _report(gallery, reports, as_json=as_json)
 
@@ -110,22 +107,3 @@ def _report(gallery: Path, reports: list[IngestReport], *, as_json: bool) -> Non
     )
     if counts["missing"]:
         click.echo("missing tiles are still found; take them out with --prune", err=True)
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, for callbacks of (done, total); without a terminal, one line at the end."""
-    state: dict[str, Any] = {}
-
-    def advance(done: int, total: int) -> None:
-        if "bar" not in state:
-            state["bar"] = click.progressbar(length=total, label=title, file=sys.stderr, show_pos=True).__enter__()
-            state["done"] = 0
-        state["bar"].update(done - state["done"])
-        state["done"] = done
-
-    try:
-        yield advance
-    finally:
-        if "bar" in state:
-            state["bar"].__exit__(None, None, None)

@@ -141,6 +141,11 @@ class GalleryWriter:
         return self._meta.n_bits
 
     @property
+    def generation(self) -> int:
+        """Number of the files that new readers open."""
+        return self._meta.generation
+
+    @property
     def root(self) -> Path | None:
         """The folder that uris are relative to."""
         return place_to_path(self.folder, self._meta.root)

@@ -142,7 +142,7 @@ def _filters(
     ids_file: Path | None,
     max_distance: int | None,
 ) -> Filters | None:
-    ids = tile_ids if ids_file is None else (*tile_ids, *_lines(ids_file))
+    ids = tile_ids if ids_file is None else (*tile_ids, *lines_of(ids_file))
     given = (bbox, since, until, where, max_distance)
     if given == (None,) * len(given) and not tile_ids and ids_file is None:
         return None
@@ -160,7 +160,7 @@ def _filters(
     )
 
 
-def _lines(file: Path) -> list[str]:
+def lines_of(file: Path) -> list[str]:
     """The lines of a text file that are not empty."""
     raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     try:
