@@ -29,6 +29,11 @@
 #else
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(type, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(type, a, b, ...) __builtin_shuffle(a, b, (type){__VA_ARGS__})
+#endif
 
 enum {
     BLOCK_WORDS = 4096,   /* of a block, 32 kB; more where a code is long */
@@ -37,7 +42,7 @@ enum {
     PATTERNS = 8,         /* of three bits */
     MAX_SLICE_WORDS = 16, /* longer codes are counted: the planes would leave the second-level cache */
     MAX_BATCH = 256,      /* queries that read a block together */
-    MAX_BIAS = 12
+    MAX_BIAS = 11 /* planes of a sum that reaches 64 * MAX_SLICE_WORDS + its limit */
 };
 /* A thread costs some 20 microseconds to start; this many words of codes against queries take at least 30. */
 #define THREAD_WORDS 1e6
@@ -46,10 +51,9 @@ enum {
 
 typedef struct {
     uint64_t *code;
-    uint16_t *program; /* GROUPS * n_words: where the planes of the query's bits are, in bytes */
-    uint64_t limit;          /* rows nearer than this are kept */
-    uint64_t bias[MAX_BIAS]; /* the limit as slices want it; made for limit biased - 1 */
-    uint64_t biased;
+    uint8_t *probe;  /* the query as slices want it, see below */
+    uint64_t limit;  /* rows nearer than this are kept */
+    uint64_t biased; /* one more than the limit that the probe was made for */
     uint64_t *kept;          /* distance << 48 | row; among equal distances in the order of the rows */
     size_t n_kept, capacity;
     uint64_t *histogram; /* kept rows by distance */
@@ -59,8 +63,8 @@ typedef struct {
 } query;
 
 typedef struct {
-    const uint8_t *words; /* word w of row r is at 8 * (w * pitch + r) */
-    size_t pitch, n;
+    const uint8_t *words; /* word w of row r is at r * row_step + w * word_step */
+    size_t row_step, word_step, n;
     int64_t first;       /* row of the gallery that row 0 is, unless rows says it */
     const int64_t *rows;
     const uint8_t *allow; /* bitmap of the gallery, still to be asked */
@@ -105,19 +109,34 @@ ALWAYS_INLINE void offer(query *q, const block *b, size_t r, unsigned distance) 
     if (!b->allow || is_allowed(b->allow, row)) keep(q, distance, row);
 }
 
-static unsigned n_bias(size_t n_words) {
-    unsigned m = 6;
-    for (; n_words; n_words /= 2) m++;
-    return m;
+/* A probe is a query as slices want it, packed as tightly as may be, for all of a batch pass through the first-level cache
+ * with every slice: MAX_BIAS masks of 32 bits, the bits of 2^m - limit, and for each group of bits where the planes of the
+ * query's pattern are, in steps of 8 bytes. */
+ALWAYS_INLINE size_t probe_bytes(size_t n_words) { return MAX_BIAS * sizeof(uint32_t) + n_words * GROUPS * sizeof(uint16_t); }
+
+ALWAYS_INLINE uint32_t bias_bits(const uint8_t *probe, size_t i) {
+    uint32_t bits;
+    memcpy(&bits, probe + i * sizeof bits, sizeof bits);
+    return bits;
+}
+
+ALWAYS_INLINE size_t offset_of(const uint8_t *program, size_t g) {
+    uint16_t offset;
+    memcpy(&offset, program + g * sizeof offset, sizeof offset);
+    return offset;
 }
 
 static void set_bias(query *q, size_t n_words) {
     if (q->biased == q->limit + 1) return;
     q->biased = q->limit + 1;
-    const unsigned m = n_bias(n_words);
+    unsigned m = 6;
+    for (size_t left = n_words; left; left /= 2) m++;
     /* A limit of 0 cannot be told; 1 lets too much through, which offer stops. */
-    const uint64_t bias = (UINT64_C(1) << m) - (q->limit ? q->limit : 1);
-    for (unsigned i = 0; i < m; i++) q->bias[i] = -(bias >> i & 1);
+    const uint32_t bias = (UINT32_C(1) << m) - (q->limit ? (uint32_t)q->limit : 1);
+    for (unsigned i = 0; i < m; i++) {
+        const uint32_t bits = -(bias >> i & 1);
+        memcpy(q->probe + i * sizeof bits, &bits, sizeof bits);
+    }
 }
 
 /* ---- levels ---- */
@@ -125,7 +144,7 @@ static void set_bias(query *q, size_t n_words) {
 typedef struct {
     const char *name;
     size_t lanes;
-    size_t slice_queries; /* from so many queries on, making the planes of a slice pays */
+    size_t slice_queries[2]; /* from so many queries on making planes pays: for codes of one word, for longer ones */
     bool (*available)(void);
     void (*count_block)(const block *b, query *queries, size_t n, size_t n_words);
     void (*slice)(const block *b, size_t r, query *queries, size_t n, size_t n_words, void *scratch);
@@ -138,16 +157,33 @@ typedef struct {
         (sum) = t_ ^ c_;                              \
     } while (0)
 
+/* Loaded once, into a register: else the compiler reads it again for each of its uses. */
+#if defined(__x86_64__)
+#define IN_REGISTER(v) __asm__("" : "+v"(v))
+#elif defined(__aarch64__)
+#define IN_REGISTER(v) __asm__("" : "+w"(v))
+#else
+#define IN_REGISTER(v) (void)(v)
+#endif
+
 #if defined(__x86_64__)
 
 #define LEVEL avx512
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vpopcntdq,popcnt,bmi")))
 #define LANES 8
-#define FULL_ADD(sum, carry, a, b, c)                                              \
-    do {                                                                           \
-        const __m512i a_ = (__m512i)(a), b_ = (__m512i)(b), c_ = (__m512i)(c);     \
-        (carry) = (__typeof__(carry))_mm512_ternarylogic_epi64(a_, b_, c_, 0xe8); \
-        (sum) = (__typeof__(sum))_mm512_ternarylogic_epi64(a_, b_, c_, 0x96);     \
+#define EVEN_LANES 0, 2, 4, 6, 8, 10, 12, 14
+#define ODD_LANES 1, 3, 5, 7, 9, 11, 13, 15
+#define EVEN_WORDS EVEN_LANES
+#define ODD_WORDS ODD_LANES
+#define FIRST_WORD EVEN_LANES
+#define SECOND_WORD ODD_LANES
+/* The carry is made of the new sum: where b = c it is b, else the inverted sum. So no register has to be copied. */
+#define FULL_ADD(sum, carry, a, b, c)                                                   \
+    do {                                                                                \
+        const __m512i b_ = (__m512i)(b), c_ = (__m512i)(c);                             \
+        const __m512i s_ = _mm512_ternarylogic_epi64((__m512i)(a), b_, c_, 0x96);       \
+        (carry) = (__typeof__(carry))_mm512_ternarylogic_epi64(b_, s_, c_, 0xb2);      \
+        (sum) = (__typeof__(sum))s_;                                                    \
     } while (0)
 #define COUNT(v) ((__typeof__(v))_mm512_popcnt_epi64((__m512i)(v)))
 #define FOLD(v) (v)
@@ -174,6 +210,12 @@ __attribute__((target("avx2"))) static inline __m256i count_bytes_avx2(__m256i v
 #define LEVEL avx2
 #define TARGET __attribute__((target("avx2,popcnt,bmi")))
 #define LANES 4
+#define EVEN_LANES 0, 2, 4, 6
+#define ODD_LANES 1, 3, 5, 7
+#define EVEN_WORDS 0, 4, 2, 6 /* one instruction each, where the lanes above take two */
+#define ODD_WORDS 1, 5, 3, 7
+#define FIRST_WORD 0, 1, 4, 5
+#define SECOND_WORD 2, 3, 6, 7
 #define FULL_ADD FULL_ADD_PLAIN
 #define COUNT(v) ((__typeof__(v))count_bytes_avx2((__m256i)(v)))
 #define FOLD(v) ((__typeof__(v))_mm256_sad_epu8((__m256i)(v), _mm256_setzero_si256()))
@@ -192,6 +234,12 @@ static bool has_avx2(void) {
 #define LEVEL neon
 #define TARGET
 #define LANES 2
+#define EVEN_LANES 0, 2
+#define ODD_LANES 1, 3
+#define EVEN_WORDS EVEN_LANES
+#define ODD_WORDS ODD_LANES
+#define FIRST_WORD EVEN_LANES
+#define SECOND_WORD ODD_LANES
 #define FULL_ADD(sum, carry, a, b, c)                                                                            \
     do {                                                                                                         \
         const uint64x2_t a_ = (uint64x2_t)(a), b_ = (uint64x2_t)(b), c_ = (uint64x2_t)(c), t_ = veorq_u64(a_, b_); \
@@ -219,6 +267,12 @@ ALWAYS_INLINE uint64_t count_word(uint64_t x) {
 #define LEVEL portable
 #define TARGET
 #define LANES 2
+#define EVEN_LANES 0, 2
+#define ODD_LANES 1, 3
+#define EVEN_WORDS EVEN_LANES
+#define ODD_WORDS ODD_LANES
+#define FIRST_WORD EVEN_LANES
+#define SECOND_WORD ODD_LANES
 #define FULL_ADD FULL_ADD_PLAIN
 #define COUNT(v) ((__typeof__(v)){count_word((v)[0]), count_word((v)[1])})
 #define FOLD(v) (v)
@@ -231,12 +285,12 @@ static bool has_portable(void) { return true; }
 
 static const level LEVELS[] = {
 #if defined(__x86_64__)
-    {"avx512", 8, 16, has_avx512, count_block_avx512, slice_avx512},
-    {"avx2", 4, 8, has_avx2, count_block_avx2, slice_avx2},
+    {"avx512", 8, {20, 36}, has_avx512, count_block_avx512, slice_avx512},
+    {"avx2", 4, {8, 8}, has_avx2, count_block_avx2, slice_avx2},
 #elif defined(__aarch64__)
-    {"neon", 2, 8, has_neon, count_block_neon, slice_neon},
+    {"neon", 2, {8, 8}, has_neon, count_block_neon, slice_neon},
 #endif
-    {"portable", 2, 4, has_portable, count_block_portable, slice_portable},
+    {"portable", 2, {4, 4}, has_portable, count_block_portable, slice_portable},
 };
 enum { N_LEVELS = sizeof LEVELS / sizeof *LEVELS };
 
@@ -308,16 +362,18 @@ static void read_words(const hamming_gallery *g, int64_t first, const int64_t *r
 
 static block gather(reader *in, const int64_t *rows, size_t n) {
     read_words(in->gallery, 0, rows, n, in->block_rows, in->words);
-    return (block){.words = in->words, .pitch = in->block_rows, .n = n, .rows = rows};
+    return (block){.words = in->words, .row_step = 8, .word_step = 8 * in->block_rows, .n = n, .rows = rows};
 }
 
 static block consecutive(reader *in, int64_t first, size_t n, const uint8_t *allow) {
     const hamming_gallery *g = in->gallery;
-    block b = {.words = in->words, .pitch = in->block_rows, .n = n, .first = first, .allow = allow};
-    if (g->n_bytes == 8)
-        b.words = g->codes + 8 * first;
-    else
-        read_words(g, first, NULL, n, b.pitch, in->words);
+    block b = {.words = in->words, .row_step = 8, .word_step = 8 * in->block_rows, .n = n, .first = first, .allow = allow};
+    if (g->n_bytes == 8 || g->n_bytes == 16 || g->n_bytes == 32) {
+        b.words = g->codes + first * g->n_bytes;
+        b.row_step = (size_t)g->n_bytes;
+        b.word_step = 8;
+    } else
+        read_words(g, first, NULL, n, in->block_rows, in->words);
     return b;
 }
 
@@ -417,13 +473,13 @@ static size_t lay_out(task *t, uint8_t *memory) {
     t->picked = part(memory, &used, s->block_rows * sizeof *t->picked);
     t->slices =
         part(memory, &used, sliced ? 8 * s->level->lanes * (s->n_words * GROUPS * 2 * PATTERNS + s->batch) : 0);
+    uint8_t *probes = part(memory, &used, sliced ? s->batch * probe_bytes(s->n_words) : 0);
     for (size_t i = 0; i < s->batch; i++) {
         uint64_t *code = part(memory, &used, s->n_words * sizeof *code);
-        uint16_t *program = part(memory, &used, sliced ? s->n_words * GROUPS * sizeof *program : 0);
         uint64_t *histogram = part(memory, &used, (s->n_bits + 2) * sizeof *histogram);
         uint64_t *kept = part(memory, &used, capacity * sizeof *kept);
         if (memory)
-            t->states[i] = (query){.code = code, .program = program, .kept = kept, .capacity = capacity,
+            t->states[i] = (query){.code = code, .probe = sliced ? probes + i * probe_bytes(s->n_words) : NULL, .kept = kept, .capacity = capacity,
                                    .histogram = histogram, .k = s->k, .bounded = s->bounded};
     }
     return used;
@@ -445,7 +501,8 @@ static void begin(const search *s, query *q, int64_t i) {
     if (n_words <= MAX_SLICE_WORDS)
         for (size_t g = 0; g < n_words * GROUPS; g++) {
             const uint64_t pattern = q->code[g / GROUPS] >> (3 * (g % GROUPS)) & (PATTERNS - 1);
-            q->program[g] = (uint16_t)(pattern * 2 * 8 * s->level->lanes);
+            const uint16_t offset = (uint16_t)(pattern * 2 * 8 * s->level->lanes);
+            memcpy(q->probe + MAX_BIAS * sizeof(uint32_t) + g * sizeof offset, &offset, sizeof offset);
         }
     memset(q->histogram, 0, (s->n_bits + 2) * sizeof *q->histogram);
     q->limit = s->limit;
@@ -456,7 +513,7 @@ static void begin(const search *s, query *q, int64_t i) {
 
 static block part_of(const block *b, size_t from, size_t n) {
     block rest = *b;
-    rest.words += 8 * from;
+    rest.words += from * b->row_step;
     rest.first += (int64_t)from;
     if (rest.rows) rest.rows += from;
     rest.n = n;
@@ -467,7 +524,7 @@ static void scan_block(const task *t, const block *b, size_t n, size_t *seen) {
     const search *s = t->search;
     const size_t slice_rows = 64 * s->level->lanes;
     size_t r = 0;
-    if (s->n_words <= MAX_SLICE_WORDS && n >= s->level->slice_queries) {
+    if (s->n_words <= MAX_SLICE_WORDS && n >= s->level->slice_queries[s->n_words > 1]) {
         /* While most rows are near, counting is quicker: its limit falls from row to row, not from slice to slice. */
         const size_t dense = s->bounded ? BLOCK_ROWS_MIN > 4 * s->k ? BLOCK_ROWS_MIN : 4 * s->k : 0;
         if (*seen < dense) {

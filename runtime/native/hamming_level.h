@@ -7,6 +7,9 @@
  *     LESSER(a, b)      the smaller of each lane, both below 2^32
  *     NEARER(a, b)      bit l is lane l of a < lane l of b, for lanes below 2^32
  *     ALL_ONES(v)       every bit of the vector is 1
+ *     EVEN_LANES, ODD_LANES      0, 2, 4 ... 2 * LANES - 2 and 1, 3, 5 ..., of two vectors side by side
+ *     EVEN_WORDS, ODD_WORDS      of codes of four words, words 0 and 2 and words 1 and 3 of all rows in two vectors; from
+ *     FIRST_WORD, SECOND_WORD    two such vectors, the former and the latter word of all rows. The lanes above will do.
  *
  * There are two ways through a block. `count_block` counts the ones of code ^ query word by word: the way for few
  * queries, where memory is the limit. `slice` is for batches: it turns LANES * 64 rows into planes, plane j holding bit
@@ -19,6 +22,7 @@
 #define vec FN(vector)
 
 typedef uint64_t vec __attribute__((vector_size(8 * LANES)));
+typedef uint32_t FN(halves) __attribute__((vector_size(8 * LANES)));
 
 ALWAYS_INLINE TARGET vec FN(load)(const void *from) {
     vec v;
@@ -26,31 +30,69 @@ ALWAYS_INLINE TARGET vec FN(load)(const void *from) {
     return v;
 }
 
+/* A plane of zeros or of ones: `bits` is 0 or all ones. */
+ALWAYS_INLINE TARGET vec FN(fill)(uint32_t bits) { return (vec)((FN(halves)){0} + bits); }
+
 ALWAYS_INLINE TARGET unsigned FN(distance)(const block *b, size_t r, const uint64_t *code, size_t n_words) {
+    const uint8_t *at = b->words + r * b->row_step;
     unsigned sum = 0;
     for (size_t w = 0; w < n_words; w++)
-        sum += (unsigned)__builtin_popcountll(load_word(b->words + 8 * (w * b->pitch + r)) ^ code[w]);
+        sum += (unsigned)__builtin_popcountll(load_word(at + w * b->word_step) ^ code[w]);
     return sum;
 }
 
-/* Distances of the LANES rows from r. */
-ALWAYS_INLINE TARGET vec FN(distances)(const block *b, size_t r, const uint64_t *code, size_t n_words) {
-    const uint8_t *at = b->words + 8 * r;
-    vec sum = {0};
-    if (n_words <= 4) {
-        for (size_t w = 0; w < n_words; w++) sum += COUNT(FN(load)(at + 8 * w * b->pitch) ^ code[w]);
-        return FOLD(sum);
+/* Word by word the codes of the LANES rows from r; row by row in the block if `rows` is true, then n_words is 2 or 4. */
+ALWAYS_INLINE TARGET void FN(load_rows)(const block *b, size_t r, const size_t n_words, const bool rows, vec *words) {
+    const uint8_t *at = b->words + r * b->row_step;
+    if (!rows) {
+        for (size_t w = 0; w < n_words; w++) words[w] = FN(load)(at + w * b->word_step);
+        return;
     }
-    for (size_t w = 0; w < n_words; w++) sum += FOLD(COUNT(FN(load)(at + 8 * w * b->pitch) ^ code[w]));
+    vec v[4];
+    UNROLL for (size_t i = 0; i < n_words; i++) v[i] = FN(load)(at + i * sizeof(vec));
+    if (n_words == 2) {
+        words[0] = SHUFFLE(vec, v[0], v[1], EVEN_LANES);
+        words[1] = SHUFFLE(vec, v[0], v[1], ODD_LANES);
+        return;
+    }
+    const vec even0 = SHUFFLE(vec, v[0], v[1], EVEN_WORDS), even1 = SHUFFLE(vec, v[2], v[3], EVEN_WORDS);
+    const vec odd0 = SHUFFLE(vec, v[0], v[1], ODD_WORDS), odd1 = SHUFFLE(vec, v[2], v[3], ODD_WORDS);
+    words[0] = SHUFFLE(vec, even0, even1, FIRST_WORD);
+    words[1] = SHUFFLE(vec, odd0, odd1, FIRST_WORD);
+    words[2] = SHUFFLE(vec, even0, even1, SECOND_WORD);
+    words[3] = SHUFFLE(vec, odd0, odd1, SECOND_WORD);
+}
+
+/* ---- few queries ---- */
+
+/* Distances of LANES rows, whose words are given, from a query. */
+ALWAYS_INLINE TARGET vec FN(distances)(const vec *words, const uint64_t *code, const size_t n_words) {
+    vec sum = {0};
+    for (size_t w = 0; w < n_words; w++) sum += COUNT(words[w] ^ code[w]);
+    return FOLD(sum);
+}
+
+/* The same for codes longer than four words, read from the block. */
+ALWAYS_INLINE TARGET vec FN(long_distances)(const block *b, size_t r, const uint64_t *code, size_t n_words) {
+    vec sum = {0};
+    for (size_t w = 0; w < n_words; w++)
+        sum += FOLD(COUNT(FN(load)(b->words + r * b->row_step + w * b->word_step) ^ code[w]));
     return sum;
 }
 
 /* Offers the near ones of the 64 rows from r. */
-static TARGET __attribute__((noinline)) void FN(offer_near)(const block *b, size_t r, query *q, size_t n_words) {
+ALWAYS_INLINE TARGET void FN(offer_near)(const block *b, size_t r, query *q, const size_t n_words, const bool rows) {
     const vec limit = (vec){0} + q->limit;
     uint64_t near = 0;
-    for (size_t i = 0; i < 64; i += LANES)
-        near |= (uint64_t)NEARER(FN(distances)(b, r + i, q->code, n_words), limit) << i;
+    for (size_t i = 0; i < 64; i += LANES) {
+        vec words[4], distances;
+        if (n_words <= 4) {
+            FN(load_rows)(b, r + i, n_words, rows, words);
+            distances = FN(distances)(words, q->code, n_words);
+        } else
+            distances = FN(long_distances)(b, r + i, q->code, n_words);
+        near |= (uint64_t)NEARER(distances, limit) << i;
+    }
     for (; near; near &= near - 1) {
         const size_t row = r + (size_t)__builtin_ctzll(near);
         offer(q, b, row, FN(distance)(b, row, q->code, n_words));
@@ -58,126 +100,180 @@ static TARGET __attribute__((noinline)) void FN(offer_near)(const block *b, size
 }
 
 /* `shared` queries pass over the block side by side, so that they share every loaded vector. */
-ALWAYS_INLINE TARGET void FN(count_shared)(const block *b, query *queries, const size_t shared, const size_t n_words) {
+ALWAYS_INLINE TARGET void FN(count_shared)(const block *b, query *queries, const size_t shared, const size_t n_words,
+                                           const bool rows) {
     size_t r = 0;
     for (; r + 64 <= b->n; r += 64) {
         vec least[4];
         unsigned near[4], any = 0;
         for (size_t s = 0; s < shared; s++) least[s] = (vec){0} + UINT32_MAX;
-        for (size_t i = 0; i < 64; i += LANES)
+        for (size_t i = 0; i < 64; i += LANES) {
+            vec words[4];
+            if (n_words <= 4) FN(load_rows)(b, r + i, n_words, rows, words);
             for (size_t s = 0; s < shared; s++)
-                least[s] = LESSER(least[s], FN(distances)(b, r + i, queries[s].code, n_words));
+                least[s] = LESSER(least[s], n_words <= 4 ? FN(distances)(words, queries[s].code, n_words)
+                                                         : FN(long_distances)(b, r + i, queries[s].code, n_words));
+        }
         for (size_t s = 0; s < shared; s++) any |= near[s] = NEARER(least[s], (vec){0} + queries[s].limit);
         if (__builtin_expect(any != 0, 0))
             for (size_t s = 0; s < shared; s++)
-                if (near[s]) FN(offer_near)(b, r, queries + s, n_words);
+                if (near[s]) FN(offer_near)(b, r, queries + s, n_words, rows);
     }
     for (; r < b->n; r++)
         for (size_t s = 0; s < shared; s++)
             offer(queries + s, b, r, FN(distance)(b, r, queries[s].code, n_words));
 }
 
-ALWAYS_INLINE TARGET void FN(count_words)(const block *b, query *queries, size_t n, const size_t n_words) {
+ALWAYS_INLINE TARGET void FN(count_words)(const block *b, query *queries, size_t n, const size_t n_words,
+                                          const bool rows) {
     size_t i = 0;
-    for (; i + 4 <= n; i += 4) FN(count_shared)(b, queries + i, 4, n_words);
-    for (; i < n; i++) FN(count_shared)(b, queries + i, 1, n_words);
+    for (; i + 4 <= n; i += 4) FN(count_shared)(b, queries + i, 4, n_words, rows);
+    for (; i < n; i++) FN(count_shared)(b, queries + i, 1, n_words, rows);
 }
 
 static TARGET void FN(count_block)(const block *b, query *queries, size_t n, size_t n_words) {
-    switch (n_words) {
-    case 1: FN(count_words)(b, queries, n, 1); break;
-    case 2: FN(count_words)(b, queries, n, 2); break;
-    case 4: FN(count_words)(b, queries, n, 4); break;
-    default: FN(count_words)(b, queries, n, n_words);
-    }
+    const bool rows = b->word_step == 8;
+    if (n_words == 1)
+        FN(count_words)(b, queries, n, 1, false);
+    else if (n_words == 2 && rows)
+        FN(count_words)(b, queries, n, 2, true);
+    else if (n_words == 4 && rows)
+        FN(count_words)(b, queries, n, 4, true);
+    else
+        FN(count_words)(b, queries, n, n_words, false);
 }
 
-/* Bit i of lane l of x[j] becomes bit j of lane l of x[i]: 64 x 64 bits turned over in every lane, by swapping halves,
- * quarters and so on. Three steps at a time, so that their eight vectors stay in registers. */
-ALWAYS_INLINE TARGET void FN(swap)(vec x[8], const unsigned distance[3], const uint64_t low[3]) {
-    for (unsigned step = 0; step < 3; step++)
-        for (unsigned i = 0; i < 8; i++) {
-            const unsigned other = i | (4u >> step);
+/* ---- batches ---- */
+
+/* Swaps halves of the 64-bit words of eight vectors, then quarters, then eighths, `distance` being 32; for 4 it goes
+ * on from there. */
+ALWAYS_INLINE TARGET void FN(swap_parts)(vec x[8], const unsigned distance) {
+    UNROLL for (unsigned step = 0; step < 3; step++)
+        UNROLL for (unsigned i = 0; i < 8; i++) {
+            const unsigned other = i | (4u >> step), shift = distance >> step;
             if (other == i) continue;
-            const vec moved = ((x[i] >> distance[step]) ^ x[other]) & low[step];
+            const vec moved = ((x[i] >> shift) ^ x[other]) & (UINT64_MAX / ((UINT64_C(1) << shift) + 1));
             x[other] ^= moved;
-            x[i] ^= moved << distance[step];
+            x[i] ^= moved << shift;
         }
 }
 
-static TARGET void FN(transpose)(vec x[64]) {
-    for (unsigned half = 0; half < 2; half++) {
-        static const unsigned distance[2][3] = {{32, 16, 8}, {4, 2, 1}};
-        static const uint64_t low[2][3] = {{0x00000000ffffffff, 0x0000ffff0000ffff, 0x00ff00ff00ff00ff},
-                                           {0x0f0f0f0f0f0f0f0f, 0x3333333333333333, 0x5555555555555555}};
-        const unsigned step = half ? 1 : 8, from = half ? 8 : 1;
-        for (unsigned j = 0; j < 8; j++) {
-            vec eight[8];
-            for (unsigned i = 0; i < 8; i++) eight[i] = x[from * j + step * i];
-            FN(swap)(eight, distance[half], low[half]);
-            for (unsigned i = 0; i < 8; i++) x[from * j + step * i] = eight[i];
-        }
+/* Bit i of lane l of x[j] becomes bit j of lane l of x[i]: 64 x 64 bits turned over in every lane. */
+ALWAYS_INLINE TARGET void FN(transpose)(vec x[64]) {
+    vec eight[8];
+    for (unsigned j = 0; j < 8; j++) {
+        UNROLL for (unsigned i = 0; i < 8; i++) eight[i] = x[j + 8 * i];
+        FN(swap_parts)(eight, 32);
+        UNROLL for (unsigned i = 0; i < 8; i++) x[j + 8 * i] = eight[i];
+    }
+    for (unsigned j = 0; j < 8; j++) {
+        UNROLL for (unsigned i = 0; i < 8; i++) eight[i] = x[8 * j + i];
+        FN(swap_parts)(eight, 4);
+        UNROLL for (unsigned i = 0; i < 8; i++) x[8 * j + i] = eight[i];
     }
 }
 
 /* What three bits of a query can meet: for each of their 8 patterns the two planes of the distance 0..3 between the
  * pattern and those bits of the rows. 21 such groups and one of the last bit alone make a word. */
-static TARGET void FN(make_planes)(const block *b, size_t r, size_t n_words, vec *planes) {
-    vec x[64];
-    for (size_t w = 0; w < n_words; w++) {
-        for (size_t i = 0; i < 64; i++) x[i] = FN(load)(b->words + 8 * (w * b->pitch + r + i * LANES));
-        FN(transpose)(x);
-        for (size_t g = 0; g < GROUPS - 1; g++, planes += 2 * PATTERNS)
-            for (size_t pattern = 0; pattern < PATTERNS; pattern++) {
-                const vec p = x[3 * g] ^ -(uint64_t)(pattern & 1), q = x[3 * g + 1] ^ -(uint64_t)(pattern >> 1 & 1);
-                FULL_ADD(planes[2 * pattern], planes[2 * pattern + 1], p, q, x[3 * g + 2] ^ -(uint64_t)(pattern >> 2));
-            }
-        planes[0] = x[63];
-        planes[2] = ~x[63];
-        planes += 2 * PATTERNS;
+ALWAYS_INLINE TARGET void FN(make_groups)(const vec x[64], vec *planes) {
+    for (size_t g = 0; g < GROUPS - 1; g++, planes += 2 * PATTERNS) {
+        const vec a = x[3 * g], b = x[3 * g + 1], c = x[3 * g + 2];
+        UNROLL for (unsigned pattern = 0; pattern < PATTERNS / 2; pattern++) {
+            vec one, two;
+            FULL_ADD(one, two, pattern & 1 ? ~a : a, pattern & 2 ? ~b : b, c);
+            planes[2 * pattern] = one;
+            planes[2 * pattern + 1] = two;
+            planes[2 * (PATTERNS - 1 - pattern)] = ~one;
+            planes[2 * (PATTERNS - 1 - pattern) + 1] = ~two;
+        }
+    }
+    planes[0] = x[63];
+    planes[2] = ~x[63];
+}
+
+ALWAYS_INLINE TARGET void FN(make_planes)(const block *b, size_t r, const size_t n_words, const bool rows,
+                                          vec *planes) {
+    vec x[4][64];
+    const size_t together = rows ? n_words : 1;
+    for (size_t w = 0; w < n_words; w += together) {
+        for (size_t i = 0; i < 64; i++) {
+            vec words[4];
+            if (rows)
+                FN(load_rows)(b, r + i * LANES, n_words, true, words);
+            else
+                words[0] = FN(load)(b->words + (r + i * LANES) * b->row_step + w * b->word_step);
+            for (size_t t = 0; t < together; t++) x[t][i] = words[t];
+        }
+        for (size_t t = 0; t < together; t++) {
+            FN(transpose)(x[t]);
+            FN(make_groups)(x[t], planes + (w + t) * GROUPS * 2 * PATTERNS);
+        }
     }
 }
 
-#define ONES(g) FN(load)(planes + (g) * 2 * PATTERNS * sizeof(vec) + program[g])
-#define TWOS(g) FN(load)(planes + (g) * 2 * PATTERNS * sizeof(vec) + program[g] + sizeof(vec))
+#define PLANE(g, i) FN(load_plane)(planes + ((g) * 2 * PATTERNS + (i)) * sizeof(vec) + offset_of(program, g))
+#define ONES(g) PLANE(g, 0)
+#define TWOS(g) PLANE(g, 1)
+
+ALWAYS_INLINE TARGET vec FN(load_plane)(const uint8_t *at) {
+    vec plane = FN(load)(at);
+    IN_REGISTER(plane);
+    return plane;
+}
 
 /* Adds the distances of one word to the sums, whose planes weigh 1, 2, 4, 8, 16 and 32; returns the carry, 64. */
-ALWAYS_INLINE TARGET vec FN(add_word)(const uint8_t *planes, const uint16_t *program, vec sum[6]) {
-    vec two[32], four[16], eight[8], sixteen[4], half[2], carry;
-    UNROLL for (size_t i = 0; i < 11; i++) FULL_ADD(sum[0], two[i], sum[0], ONES(2 * i), ONES(2 * i + 1));
-    UNROLL for (size_t i = 0; i < 21; i++) two[11 + i] = TWOS(i);
-    UNROLL for (size_t i = 0; i < 16; i++) FULL_ADD(sum[1], four[i], sum[1], two[2 * i], two[2 * i + 1]);
-    UNROLL for (size_t i = 0; i < 8; i++) FULL_ADD(sum[2], eight[i], sum[2], four[2 * i], four[2 * i + 1]);
-    UNROLL for (size_t i = 0; i < 4; i++) FULL_ADD(sum[3], sixteen[i], sum[3], eight[2 * i], eight[2 * i + 1]);
-    UNROLL for (size_t i = 0; i < 2; i++) FULL_ADD(sum[4], half[i], sum[4], sixteen[2 * i], sixteen[2 * i + 1]);
+ALWAYS_INLINE TARGET vec FN(add_word)(const uint8_t *planes, const uint8_t *program, vec sum[6]) {
+    vec two[3], four[16], eight[8], sixteen[4], half[2], carry;
+    /* Else the compiler takes the 43 addresses out of the loop over the queries, and has no registers for them. */
+    __asm__("" : "+r"(planes));
+    UNROLL for (size_t i = 0; i < 5; i++) {
+        const size_t g = 4 * i;
+        FULL_ADD(sum[0], two[0], sum[0], ONES(g), ONES(g + 1));
+        FULL_ADD(sum[1], four[3 * i], sum[1], two[0], TWOS(g));
+        two[2] = TWOS(g + 1);
+        FULL_ADD(sum[0], two[1], sum[0], ONES(g + 2), ONES(g + 3));
+        FULL_ADD(sum[1], four[3 * i + 1], sum[1], two[1], TWOS(g + 2));
+        FULL_ADD(sum[1], four[3 * i + 2], sum[1], two[2], TWOS(g + 3));
+        /* What can be added is added at once, so that several chains of adders are under way together. */
+        UNROLL for (size_t j = 3 * i / 2; j < 3 * (i + 1) / 2; j++)
+            FULL_ADD(sum[2], eight[j], sum[2], four[2 * j], four[2 * j + 1]);
+        UNROLL for (size_t j = 3 * i / 2 / 2; j < 3 * (i + 1) / 2 / 2; j++)
+            FULL_ADD(sum[3], sixteen[j], sum[3], eight[2 * j], eight[2 * j + 1]);
+    }
+    FULL_ADD(sum[0], two[0], sum[0], ONES(20), ONES(21));
+    FULL_ADD(sum[1], four[15], sum[1], two[0], TWOS(20));
+    FULL_ADD(sum[4], half[0], sum[4], sixteen[0], sixteen[1]);
+    FULL_ADD(sum[2], eight[7], sum[2], four[14], four[15]);
+    FULL_ADD(sum[3], sixteen[3], sum[3], eight[6], eight[7]);
+    FULL_ADD(sum[4], half[1], sum[4], sixteen[2], sixteen[3]);
     FULL_ADD(sum[5], carry, sum[5], half[0], half[1]);
     return carry;
 }
 
-/* Plane of the rows that are not nearer than the query's limit. The sums start at query->bias = 2^m - limit, m being
- * the number of their planes, so that what the last of them carries is the answer. */
-ALWAYS_INLINE TARGET vec FN(far)(const uint8_t *planes, const query *q, const size_t n_words) {
+/* Plane of the rows that are not nearer than the query's limit. The sums start at its bias = 2^m - limit, m being the
+ * number of their planes, so that what the last of them carries is the answer. */
+ALWAYS_INLINE TARGET vec FN(beyond)(const uint8_t *planes, const uint8_t *probe, const size_t n_words) {
+    const uint8_t *const program = probe + MAX_BIAS * sizeof(uint32_t);
     vec sum[6], carry[MAX_SLICE_WORDS + 1];
-    UNROLL for (size_t i = 0; i < 6; i++) sum[i] = (vec){0} + q->bias[i];
+    UNROLL for (size_t i = 0; i < 6; i++) sum[i] = FN(fill)(bias_bits(probe, i));
     for (size_t w = 0; w < n_words; w++)
-        carry[w] = FN(add_word)(planes + w * GROUPS * 2 * PATTERNS * sizeof(vec), q->program + w * GROUPS, sum);
-    const uint64_t *bias = q->bias + 6;
-    for (size_t n = n_words, left = n_words; left; left /= 2) {
-        vec high = (vec){0} + *bias++;
+        carry[w] = FN(add_word)(planes + w * GROUPS * 2 * PATTERNS * sizeof(vec), program + w * GROUPS * sizeof(uint16_t), sum);
+    for (size_t n = n_words, left = n_words, i = 6; left; left /= 2, i++) {
+        vec high = FN(fill)(bias_bits(probe, i));
         if (n % 2) carry[n] = (vec){0};
         n = (n + 1) / 2;
-        for (size_t i = 0; i < n; i++) FULL_ADD(high, carry[i], high, carry[2 * i], carry[2 * i + 1]);
+        for (size_t j = 0; j < n; j++) FULL_ADD(high, carry[j], high, carry[2 * j], carry[2 * j + 1]);
     }
     return carry[0];
 }
 
-/* Writes the queries that have rows nearer than their limit, and the planes of the others of their rows. */
-ALWAYS_INLINE TARGET size_t FN(sieve)(const vec *planes, const query *queries, size_t n, uint32_t *found, vec *far,
+/* Writes which queries have rows nearer than their limit, and the planes of the others of their rows. */
+ALWAYS_INLINE TARGET size_t FN(sieve)(const vec *planes, const uint8_t *probes, size_t n, uint32_t *found, vec *beyond,
                                       const size_t n_words) {
     size_t n_found = 0;
     for (size_t i = 0; i < n; i++) {
-        const vec plane = FN(far)((const uint8_t *)planes, queries + i, n_words);
-        far[n_found] = plane;
+        const vec plane = FN(beyond)((const uint8_t *)planes, probes + i * probe_bytes(n_words), n_words);
+        beyond[n_found] = plane;
         found[n_found] = (uint32_t)i;
         n_found += !ALL_ONES(plane); /* no branch: it could not be foretold */
     }
@@ -185,20 +281,28 @@ ALWAYS_INLINE TARGET size_t FN(sieve)(const vec *planes, const query *queries, s
 }
 
 static TARGET void FN(slice)(const block *b, size_t r, query *queries, size_t n, size_t n_words, void *scratch) {
-    vec *const planes = scratch, *const far = planes + n_words * GROUPS * 2 * PATTERNS;
+    const bool rows = n_words > 1 && b->word_step == 8;
+    const uint8_t *const probes = queries->probe;
+    vec *const planes = scratch, *const beyond = planes + n_words * GROUPS * 2 * PATTERNS;
     uint32_t found[MAX_BATCH];
     size_t n_found;
-    FN(make_planes)(b, r, n_words, planes);
-    switch (n_words) {
-    case 1: n_found = FN(sieve)(planes, queries, n, found, far, 1); break;
-    case 2: n_found = FN(sieve)(planes, queries, n, found, far, 2); break;
-    case 4: n_found = FN(sieve)(planes, queries, n, found, far, 4); break;
-    default: n_found = FN(sieve)(planes, queries, n, found, far, n_words);
+    if (n_words == 1) {
+        FN(make_planes)(b, r, 1, false, planes);
+        n_found = FN(sieve)(planes, probes, n, found, beyond, 1);
+    } else if (n_words == 2 && rows) {
+        FN(make_planes)(b, r, 2, true, planes);
+        n_found = FN(sieve)(planes, probes, n, found, beyond, 2);
+    } else if (n_words == 4 && rows) {
+        FN(make_planes)(b, r, 4, true, planes);
+        n_found = FN(sieve)(planes, probes, n, found, beyond, 4);
+    } else {
+        FN(make_planes)(b, r, n_words, false, planes);
+        n_found = FN(sieve)(planes, probes, n, found, beyond, n_words);
     }
     for (size_t f = 0; f < n_found; f++) {
         query *const q = queries + found[f];
         uint64_t lanes[LANES], any = 0;
-        memcpy(lanes, far + f, sizeof lanes);
+        memcpy(lanes, beyond + f, sizeof lanes);
         for (size_t l = 0; l < LANES; l++) any |= ~lanes[l];
         for (; any; any &= any - 1) { /* bit i of lane l is row i * LANES + l */
             const unsigned i = (unsigned)__builtin_ctzll(any);
@@ -216,6 +320,7 @@ static TARGET void FN(slice)(const block *b, size_t r, query *queries, size_t n,
 #undef JOIN
 #undef FN
 #undef vec
+#undef PLANE
 #undef ONES
 #undef TWOS
 #undef LEVEL
@@ -227,3 +332,9 @@ static TARGET void FN(slice)(const block *b, size_t r, query *queries, size_t n,
 #undef LESSER
 #undef NEARER
 #undef ALL_ONES
+#undef EVEN_LANES
+#undef ODD_LANES
+#undef EVEN_WORDS
+#undef ODD_WORDS
+#undef FIRST_WORD
+#undef SECOND_WORD
