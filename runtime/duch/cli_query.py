@@ -116,7 +116,7 @@ def search(
     if sheet is not None:
         _check_picture(sheet, image)
     query: Any = words if image is None else image
-    with Gallery.open(gallery) as opened:
+    with Gallery.open(gallery, threads=threads) as opened:
         if verify:
             opened.verify()
         made_by = open_bundle(bundle or find_bundle(opened), expect_fingerprint=expect_fingerprint, check_all=False)
@@ -139,6 +139,8 @@ def search(
             _warn_of_unknown_words(retriever, words)
         times = {"encode_ms": 1e3 * (coded - started), "search_ms": 1e3 * (done - coded)}
         n_tiles = len(opened)
+        if opened.tables_problem is not None:
+            click.echo(opened.tables_problem, err=True)
     if n_selected == 0:
         click.echo(f"the filters select no tile of {display_path(gallery)}", err=True)
     if sheet is not None:

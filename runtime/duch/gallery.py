@@ -21,18 +21,20 @@ from types import TracebackType
 
 import numpy as np
 
+from . import tables
 from .allowed_rows import AllowedRows, Mask, Rows
 from .catalog import Catalog, Meta, catalog_of, is_gallery
 from .codes import PackedCodes
 from .columns_file import table_of
 from .display import display_path
-from .errors import GalleryCorruptError, GalleryError, InputError
+from .errors import GalleryCorruptError, GalleryError, InputError, TablesError
 from .filtering import Snapshot, select
 from .filters import Filters
 from .gallery_writer import GalleryWriter
 from .generation import Generation
 from .ids import place_to_path
 from .index import HammingIndex
+from .tables import Tables
 from .tile import MODALITIES, Hit, Modality, StoredTile, Tile
 
 __all__ = ["Gallery", "GalleryWriter", "Hit", "Tile"]
@@ -51,9 +53,11 @@ class Gallery:
         columns: what filters need of the same rows, mapped.
         root: the folder that uris are relative to; None if the gallery holds no images.
         bundle_hint: where the bundle was, seen from the gallery; None if not known.
+        tables_problem: why the multi-index hashing tables beside the codes are not used; None if they are, or if
+            there are none.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, threads: int = 0) -> None:
         """Open a gallery; see `Gallery.open`."""
         self.folder = Path(folder)
         self._lock = threading.Lock()
@@ -69,21 +73,27 @@ class Gallery:
         meta = self._meta
         self.fingerprint, self.n_bits = meta.fingerprint, meta.n_bits
         self.root, self.bundle_hint = (place_to_path(self.folder, place) for place in (meta.root, meta.bundle_hint))
-        self._index = HammingIndex(self.codes)
+        self.tables_problem: str | None = None
+        self._index = HammingIndex(self.codes, tables=self._open_tables(), threads=threads)
         live = self._mask_without(deleted)
         self._snapshot = Snapshot(columns=self.columns, live=live, catalog=self._catalog, lock=self._lock)
         self._unfiltered: dict[Modality | None, AllowedRows | None] = {} if live is not None else {None: None}
         self._filtered: tuple[Modality | None, Filters, AllowedRows] | None = None  # the last one, likely asked again
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str]) -> Gallery:
+    def open(cls, folder: str | os.PathLike[str], *, threads: int = 0) -> Gallery:
         """Open a gallery to search in it. The folder may be on read-only media.
 
+        Args:
+            folder: the gallery.
+            threads: how many threads a search may take; 0 for one a core.
+
         Raises:
+            CodesError: threads below 0.
             GalleryError: no gallery there, or one of a newer format version.
             GalleryCorruptError: a file of it is damaged or missing.
         """
-        return cls(folder)
+        return cls(folder, threads=threads)
 
     @classmethod
     def create(
@@ -239,6 +249,24 @@ class Gallery:
                 if self._catalog.meta().generation == meta.generation:
                     return files, meta, deleted
                 files.close()
+
+    def _open_tables(self) -> Tables | None:
+        """The tables of this generation, if there are any that can be used."""
+        meta = self._meta
+        file = self.folder / tables.file_name(meta.generation)
+        if not file.exists():
+            return None
+        try:
+            return Tables.open(
+                file,
+                n_bits=meta.n_bits,
+                fingerprint=meta.fingerprint,
+                generation=meta.generation,
+                n_rows=meta.committed,
+            )
+        except TablesError as error:
+            self.tables_problem = str(error)
+            return None
 
     def _tiles(self, rows: Rows) -> dict[int, StoredTile]:
         """The tiles of some rows, checked: the catalog's row, the code and the columns belong together."""

@@ -66,7 +66,7 @@ def provider_options(command: _Command) -> _Command:
             default=0,
             show_default=True,
             type=click.IntRange(0, _MOST_THREADS),
-            help="Threads of the image graph, and images decoded at once; 0: one per core.",
+            help="Threads of the image graph and of a search, and images decoded at once; 0: one per core.",
         ),
         click.option(
             "--allow-fallback",

@@ -54,14 +54,14 @@ class Retriever:
             root: folder of the image files, if not the one that the gallery remembers.
             providers: see `Encoder`.
             allow_fallback: see `Encoder`.
-            threads: see `Encoder`.
+            threads: see `Encoder`; and of a search, if the gallery is given by its folder.
 
         Raises:
             GalleryError: the gallery cannot be used.
             GalleryMismatchError: the bundle is not the one that made the gallery's codes.
             BundleError: no bundle, or one that cannot be used.
         """
-        self.gallery = gallery if isinstance(gallery, Gallery) else Gallery.open(gallery)
+        self.gallery = gallery if isinstance(gallery, Gallery) else Gallery.open(gallery, threads=threads)
         try:
             chosen = bundle if bundle is not None else find_bundle(self.gallery)
             self.encoder = Encoder(chosen, providers=providers, allow_fallback=allow_fallback, threads=threads)
