@@ -6,8 +6,9 @@ Shapes: n rows, m of them that pass.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from threading import Lock
 
 import numpy as np
@@ -15,17 +16,19 @@ import numpy as np
 from . import region
 from .allowed_rows import Mask, Rows
 from .catalog import Catalog
-from .columns_file import Columns
+from .columns_file import GROUP_ROWS, Columns
 from .filters import Filters
 from .tile import MODALITIES, Modality
-from .where import And, InList, Value, Where, to_sqlite
+from .where import Value, Where, to_sqlite
 
-Condition = tuple[str, list[Value]]  # in SQL, with its parameters
+Query = tuple[str, list[Value]]  # SQL with its parameters
 
-_IDS_AT_ONCE = 500
-_SEQS_AT_ONCE = 100_000
+_KEYS_AT_ONCE = 20_000  # ids or seqs in one query
+_ROWS_AT_ONCE = 100_000
 # What it costs SQLite to look up a tile by its seq, when reading the next one of the whole table costs 1.
 _COST_OF_LOOKUP = 4
+# What it costs a search to fetch a code by its row, when reading the next one costs 1.
+_COST_OF_LISTING = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +49,9 @@ class Snapshot:
 
 
 def select(filters: Filters, snapshot: Snapshot, modality: Modality | None) -> Mask | Rows:
-    """Live rows that pass: a mask where columns alone decide, and where the catalog is asked the rows themselves.
+    """Live rows that pass.
 
-    Shape: -> (n,) bool, or (m,) int64, rising.
+    Shape: -> (n,) bool, or, where the catalog names few, (m,) int64, rising.
 
     Args:
         filters: what must hold; its `max_distance` is the search's own affair.
@@ -59,21 +62,16 @@ def select(filters: Filters, snapshot: Snapshot, modality: Modality | None) -> M
         GalleryCorruptError: the catalog cannot be read.
     """
     columns, where = snapshot.columns, filters.where
-    if where is None and filters.ids is None:
+    if filters.ids is not None:
+        return _by_catalog(_about_ids(filters.ids, where), filters, snapshot, modality)
+    if where is None:
         return _by_columns(filters, snapshot, modality)
-    if where is not None and filters.ids is None and filters.has_region and _reads_all(where, snapshot):
+    if filters.has_region and _reads_all(where, snapshot):
         mask = _by_columns(filters, snapshot, modality)
         if np.count_nonzero(mask) * _COST_OF_LOOKUP < columns.n:
-            rows = np.flatnonzero(mask)
-            return columns.rows_of(_seqs(_conditions_among(columns.take(rows)["seq"], where), snapshot))
-    rows = columns.rows_of(_seqs(_conditions(filters), snapshot))
-    if filters.has_region or modality is not None:
-        table = columns.take(rows)
-        passing = region.inside(table, bbox=filters.bbox, since_us=filters.since_us, until_us=filters.until_us)
-        if modality is not None:
-            passing &= table["modality"] == MODALITIES.index(modality)
-        rows = rows[passing]
-    return rows if snapshot.live is None else rows[snapshot.live[rows]]
+            seqs = columns.groups["seq"][np.divmod(np.flatnonzero(mask), GROUP_ROWS)]
+            return _by_catalog(_about_seqs(seqs, where), filters, snapshot, modality)
+    return _by_catalog([_about_all(where)], filters, snapshot, modality)
 
 
 def _by_columns(filters: Filters, snapshot: Snapshot, modality: Modality | None) -> Mask:
@@ -86,32 +84,59 @@ def _by_columns(filters: Filters, snapshot: Snapshot, modality: Modality | None)
     return mask
 
 
+def _by_catalog(
+    queries: Iterable[Query], filters: Filters, snapshot: Snapshot, modality: Modality | None
+) -> Mask | Rows:
+    columns, parts = snapshot.columns, []
+    with snapshot.lock:
+        seqs = (seq for query in queries for seq in snapshot.catalog.seqs(*query))
+        # Part by part, as the answer may name every tile.
+        while len(part := np.fromiter(islice(seqs, _ROWS_AT_ONCE), dtype=np.int64)):
+            rows = columns.rows_of(part)  # the catalog may have later tiles, which no row is of
+            if filters.has_region or modality is not None:
+                table = columns.take(rows)
+                passing = region.inside(table, bbox=filters.bbox, since_us=filters.since_us, until_us=filters.until_us)
+                if modality is not None:
+                    passing &= table["modality"] == MODALITIES.index(modality)
+                rows = rows[passing]
+            parts.append(rows if snapshot.live is None else rows[snapshot.live[rows]])
+    if sum(map(len, parts)) * _COST_OF_LISTING < columns.n:
+        return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *parts]))
+    mask = np.zeros(columns.n, dtype=np.bool_)
+    for rows in parts:
+        mask[rows] = True
+    return mask
+
+
 def _reads_all(where: Where, snapshot: Snapshot) -> bool:
     """Whether no index helps, so that SQLite would read every tile."""
     with snapshot.lock:
-        return any(step.startswith("SCAN") for step in snapshot.catalog.plan(*to_sqlite(where)))
+        return any(step.startswith("SCAN") for step in snapshot.catalog.plan(*_about_all(where)))
 
 
-def _conditions(filters: Filters) -> Iterator[Condition]:
-    """What the catalog is to be asked, one question after another, for ids and expression."""
-    if filters.ids is None:
-        if filters.where is not None:
-            yield to_sqlite(filters.where)
-        return
-    ids = sorted(set(filters.ids))  # in the order of the index, which is then read from left to right
-    for start in range(0, len(ids), _IDS_AT_ONCE):
-        among = InList("id", tuple(ids[start : start + _IDS_AT_ONCE]))
-        yield to_sqlite(among if filters.where is None else And((among, filters.where)))
-
-
-def _conditions_among(seqs: Rows, where: Where) -> Iterator[Condition]:
-    """Likewise, for the expression and the tiles of some seqs alone."""
+def _about_all(where: Where) -> Query:
     condition, values = to_sqlite(where)
-    for start in range(0, len(seqs), _SEQS_AT_ONCE):
-        among = json.dumps(seqs[start : start + _SEQS_AT_ONCE].tolist())
-        yield f"seq IN (SELECT value FROM json_each(?)) AND {condition}", [among, *values]
+    return f"SELECT seq FROM tiles WHERE {condition}", values
 
 
-def _seqs(conditions: Iterator[Condition], snapshot: Snapshot) -> Rows:
-    with snapshot.lock:
-        return np.fromiter((seq for condition in conditions for seq in snapshot.catalog.seqs(*condition)), np.int64)
+def _about_ids(ids: Iterable[str], where: Where | None) -> Iterator[Query]:
+    condition, values = ("1", []) if where is None else to_sqlite(where)
+    distinct = sorted(set(ids))  # in the order of the index, which is then read from left to right
+    for start in range(0, len(distinct), _KEYS_AT_ONCE):
+        wanted = json.dumps(distinct[start : start + _KEYS_AT_ONCE])
+        for part in ("deleted = 0", "deleted > 0"):  # each has an index of its own on ids
+            yield (
+                "SELECT seq FROM json_each(?) AS wanted CROSS JOIN tiles "
+                f"WHERE tiles.id = wanted.value AND {part} AND {condition}",
+                [wanted, *values],
+            )
+
+
+def _about_seqs(seqs: Rows, where: Where) -> Iterator[Query]:
+    condition, values = to_sqlite(where)
+    for start in range(0, len(seqs), _KEYS_AT_ONCE):
+        wanted = json.dumps(seqs[start : start + _KEYS_AT_ONCE].tolist())
+        yield (
+            f"SELECT seq FROM json_each(?) AS wanted CROSS JOIN tiles WHERE seq = wanted.value AND {condition}",
+            [wanted, *values],
+        )

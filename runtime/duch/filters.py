@@ -8,6 +8,7 @@ A search takes the nearest of the tiles that pass, so results stay exact however
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -16,6 +17,7 @@ from .errors import FilterError
 from .region import BBox
 from .where import Where, to_sqlite
 
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -47,11 +49,10 @@ class Filters:
         region.check(bbox=self.bbox, since_us=self.since_us, until_us=self.until_us)
         if self.where is not None:
             to_sqlite(self.where)  # refuses names early, before a model is loaded
-        for tile_id in self.ids or ():
-            try:
-                tile_id.encode("utf-8")
-            except UnicodeEncodeError:
-                raise FilterError(f"the id {tile_id!a} is no UTF-8, so no tile can have it; wanted an id") from None
+        # One look at all of them: there may be many, and each search of the text costs more than it reads.
+        if self.ids is not None and _NO_TEXT.search("".join(self.ids)):
+            found = next(filter(_NO_TEXT.search, self.ids))
+            raise FilterError(f"the id {found!a} is no UTF-8, or holds NUL; wanted the id of a tile")
         if self.max_distance is not None and self.max_distance < 0:
             raise FilterError(f"the largest distance is {self.max_distance}; wanted at least 0 bits")
 

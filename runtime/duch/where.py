@@ -185,8 +185,8 @@ def to_sqlite(tree: Where) -> tuple[str, list[Value]]:
         return "0", []
     if tree.name == "id" and values:
         # The two indexes on ids cover the live tiles and the others.
-        return f"(deleted = 0 AND id {condition} OR deleted > 0 AND id {condition})", values * 2
-    return f"{tree.name} {condition}", values
+        return f"(deleted = 0 AND tiles.id {condition} OR deleted > 0 AND tiles.id {condition})", values * 2
+    return f"tiles.{tree.name} {condition}", values
 
 
 def _name_text(name: str) -> str:

@@ -180,6 +180,7 @@ def test_attributes_that_are_no_json_are_damage(tmp_path: Path) -> None:
         ({"bbox": (0, 5, 1, 4)}, "south <= north"),
         ({"max_distance": -1}, "at least 0 bits"),
         ({"ids": ("a", "\udcff")}, "no UTF-8"),
+        ({"ids": ("a\0b",)}, "holds NUL"),
         ({"where": Comparison('a"b', "=", 1)}, "cannot be asked for"),
         ({"since_us": 7, "until_us": 3}, "since before until"),
     ],

@@ -306,8 +306,8 @@ def test_a_name_that_a_json_path_cannot_hold_is_refused(name: str) -> None:
         ("cloud BETWEEN 1 AND 2", "tiles_attribute_cloud (<expr>>? AND <expr><?)"),
         ("cloud < 5", "tiles_attribute_cloud (<expr><?)"),
         ("\"it's\" = 'x'", "tiles_attribute_it's (<expr>=? AND <expr>=?)"),
-        ("id = 'x'", "tiles_live_id (id=?)"),
-        ("id IN ('x', 'y')", "tiles_live_id (id=?)"),
+        ("id = 'x'", "COVERING INDEX tiles_live_id (id=?"),
+        ("id IN ('x', 'y')", "COVERING INDEX tiles_live_id (id=?"),
     ],
 )
 def test_sqlite_uses_the_indexes(expression: str, index: str) -> None:
