@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -38,6 +38,7 @@ CREATE TABLE batches (
 CREATE TABLE meta (key TEXT PRIMARY KEY, value, crc INTEGER NOT NULL);
 INSERT INTO meta VALUES ('format_version', {FORMAT_VERSION}, 0);
 """
+_PATIENCE_S = 30  # for what another process does to the catalog
 _KEYS_PER_QUERY = 500  # older SQLite takes at most 999 parameters
 
 
@@ -86,6 +87,9 @@ class Catalog:
     def __init__(self, connection: sqlite3.Connection, file: Path) -> None:
         self._connection = connection
         self.file = file
+        # 32 MB hold the inner pages of an index on ten million ids: 10,000 of them take 50 ms, 130 with SQLite's own
+        # 2 MB. Not before the connection is known to work: it reads the file.
+        connection.execute("PRAGMA cache_size = -32000")
 
     @classmethod
     def create(cls, file: Path, meta: Meta) -> None:
@@ -108,12 +112,16 @@ class Catalog:
         with sqlite_errors(file):
             connection = _connect(file, "rw")
             connection.execute("PRAGMA synchronous = FULL")
-            # A writer that is killed in the middle of a commit may leave all of it in the log. Beside a reader nobody
-            # sees it, until the next recovery brings it back: over rows or files that are others by then. A commit
-            # of our own takes its place in the log first.
+            catalog = cls(connection, file)
             (opened,) = connection.execute("PRAGMA user_version").fetchone()
+            # Frames that a killed writer left go with the log; else they would look like damage behind later ones.
+            with suppress(GalleryLockedError):  # a reader is quicker
+                catalog.empty_log(patience=0)
+            connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_S * 1000}")
+            # All of its last commit may be among them. Beside a reader nobody sees it, until the next recovery brings
+            # it back: over rows or files that are others by then. A commit of our own takes its place first.
             connection.execute(f"PRAGMA user_version = {(opened + 1) % 2**31}")
-            return cls(connection, file)
+            return catalog
 
     @classmethod
     def open_to_read(cls, file: Path) -> Self:
@@ -144,13 +152,13 @@ class Catalog:
         """Close the connection. The last one to close takes the write-ahead log with it."""
         self._connection.close()
 
-    def empty_log(self) -> None:
-        """Move what the write-ahead log holds into the catalog, if no reader is in the middle of a transaction.
+    def empty_log(self, *, patience: int = 1) -> None:
+        """Move what the write-ahead log holds into the catalog, if no reader is in a transaction for so many seconds.
 
         The last connection to close does so by itself, but that may be a reader, who cannot.
         """
         with sqlite_errors(self.file):
-            self._connection.execute("PRAGMA busy_timeout = 1000")
+            self._connection.execute(f"PRAGMA busy_timeout = {patience * 1000}")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     @contextmanager
@@ -357,11 +365,9 @@ def sqlite_errors(file: Path) -> Iterator[None]:
 def _connect(file: Path, mode: str) -> sqlite3.Connection:
     uri = f"file:{quote(os.fsencode(os.path.abspath(file)))}?mode={mode}"
     # check_same_thread: a reader serves many threads and guards the connection with its own lock.
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_PATIENCE_S, check_same_thread=False)
     # Damaged text must reach the CRC check instead of failing on the way there.
     connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-    # 32 MB hold the inner pages of an index on ten million ids: 10,000 of them take 50 ms, 130 with SQLite's own 2 MB.
-    connection.execute("PRAGMA cache_size = -32000")
     # No trusted_schema = OFF: SQLite 3.40 would then refuse the whole catalog for an index on json_extract.
     return connection
 
