@@ -167,6 +167,7 @@ def test_a_region_that_is_none_is_one_line(limits: dict[str, Any], said: str) ->
 
 @pytest.mark.skipif(len(BOTH) < 2, reason="no native library")
 def test_the_c_function_refuses_what_it_cannot_read() -> None:
+    native.set_level("portable")
     library = native.library()
     assert library is not None
     groups = np.zeros(1, dtype=columns_file.GROUP)
