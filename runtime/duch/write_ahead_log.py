@@ -29,8 +29,7 @@ def find_damage(log: Path) -> str | None:
     """What is wrong with a write-ahead log that nobody writes to; None if nothing is, or there is none.
 
     A frame that a killed writer left half-written is no damage: it was not acknowledged. It is told from a damaged one
-    by the frame behind it, which goes on from its checksum, or by a single bit that puts it right. After a power cut
-    the frame behind it may be there as well, so that one looks damaged.
+    by frames behind it, or by a single bit that puts it right. After a power cut there may be frames behind it, too.
     """
     try:
         with open(log, "rb") as file:
@@ -44,53 +43,48 @@ def find_damage(log: Path) -> str | None:
             if magic & ~1 != _MAGIC or sums != (sum_1, sum_2):
                 return "the header differs from its checksum" if size > _HEADER_SIZE else None
             frame_size = _FRAME_HEADER_SIZE + page_size
-            at_once = max(2, _BYTES_AT_ONCE // frame_size)
-            done = 0
-            while True:
-                file.seek(_HEADER_SIZE + done * frame_size)
-                block = file.read(at_once * frame_size)
+            at_once = max(1, _BYTES_AT_ONCE // frame_size)
+            done, suspect = 0, None
+            while len(block := file.read(at_once * frame_size)) >= frame_size:
                 n = len(block) // frame_size
-                if not n:
-                    return None
                 frames = np.frombuffer(block, np.uint8, n * frame_size).reshape(n, frame_size)
                 fields = np.ascontiguousarray(frames[:, :_FRAME_HEADER_SIZE]).view(">u4").astype(np.uint32)  # (n, 6)
-                words = np.concatenate([frames[:, :8], frames[:, _FRAME_HEADER_SIZE:]], axis=1).view(order + "u4")
-                found = _checksum(words.astype(np.uint32), sums)
-                right = (fields[:, 2:4] == salts).all(axis=1) & (fields[:, 4:] == found).all(axis=1)
-                good = n if right.all() else int(right.argmin())
-                if good == 0:
-                    damaged = _is_damaged(words, fields, salts, found[0])
-                    return f"frame {done} differs from its checksum" if damaged else None
-                done, sums = done + good, found[good - 1]
+                salted = fields[:, 2:4] == salts  # one is enough: a flipped bit may have hit the other
+                behind = 0
+                if suspect is None:
+                    words = np.concatenate([frames[:, :8], frames[:, _FRAME_HEADER_SIZE:]], axis=1).view(order + "u4")
+                    found = _checksum(words.astype(np.uint32), sums)
+                    right = salted.all(axis=1) & (fields[:, 4:] == found).all(axis=1)
+                    if right.all():
+                        done, sums = done + n, found[-1]
+                        continue
+                    bad = int(right.argmin())
+                    suspect, behind = done + bad, bad + 1
+                    if salted[bad].any() and _is_one_bit_off(found[bad], fields[bad, 4:].tolist(), words.shape[1]):
+                        return _differs(suspect)
+                if salted[behind:].any():
+                    return _differs(suspect)
+            return None
     except FileNotFoundError:
         return None
 
 
-def _is_damaged(words: _Words, fields: _Words, salts: list[int], found: tuple[int, int]) -> bool:
-    """Whether the first frame, which is not right, was so once.
+def _differs(frame: int) -> str:
+    return f"frame {frame} differs from its checksum"
 
-    Shape: words (n, w), fields (n, 6) of it and the frames behind it; found is its checksum as it should be.
-    """
-    *_, salt_1, salt_2, sum_1, sum_2 = fields[0].tolist()
-    told = (sum_1, sum_2)
-    salted = [salt_1 == salts[0], salt_2 == salts[1]]
-    if not any(salted):
-        return False  # of an earlier use of the file
-    if found == told or sum((a ^ b).bit_count() for a, b in zip(found, told, strict=True)) == 1:
-        return True  # its salts, or its checksum
-    if len(words) > 1 and fields[1, 2:4].tolist() == salts:
-        behind = tuple(fields[1, 4:].tolist())
-        if any(_checksum(words[1:2].astype(np.uint32), start)[0] == behind for start in (found, told)):
-            return True
+
+def _is_one_bit_off(found: tuple[int, int], told: list[int], w: int) -> bool:
+    """Whether one flipped bit explains why a frame of w words is not right: in its words, its checksum or its salts."""
+    if sum((a ^ b).bit_count() for a, b in zip(found, told, strict=True)) <= 1:
+        return True
     # A bit of a word changes both sums by that bit times the word's weights.
-    w = words.shape[1]
     before, last = _weights(w)
     bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
     change = np.array([(b - a) & 0xFFFFFFFF for a, b in zip(found, told, strict=True)], dtype=np.uint32)
-    for wanted in (change, np.uint32(0) - change):
-        if ((before[:, None] * bits == wanted[0]) & (last[:, None] * bits == wanted[1])).any():
-            return True
-    return False
+    return any(
+        bool(((before[:, None] * bits == wanted[0]) & (last[:, None] * bits == wanted[1])).any())
+        for wanted in (change, np.uint32(0) - change)
+    )
 
 
 def _checksum(words: _Words, start: tuple[int, int]) -> list[tuple[int, int]]:
