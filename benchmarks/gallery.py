@@ -14,15 +14,18 @@ import argparse
 import json
 import os
 import shutil
+import sqlite3
 import statistics
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -31,16 +34,39 @@ from code_sets import near
 from gallery_cases import Case, World, cases_of
 from gallery_data import centres, make_gallery, tile_id
 
+from duch import tables
 from duch.bench_table import figure, markdown
 from duch.codes import PackedCodes
 from duch.display import display_path
 from duch.errors import DuchError
 from duch.gallery import Gallery, Hit
 from duch.machine import cpu_facts, software_facts
+from duch.tables import Tables
+from duch.where import attribute_index
 
 INDEXED = ("orbit", "scene")
 _LONG_MS = 500  # a question that takes longer is asked three times only
 _SAMPLE_S = 0.002
+
+
+class Readers:
+    """The gallery as it is, and without its tables: a folder of links to all other files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._links = TemporaryDirectory()
+        for file in folder.iterdir():
+            if not file.name.startswith("tables-"):
+                (Path(self._links.name) / file.name).symlink_to(file.resolve())
+        self.whole = Gallery.open(folder, threads=1)
+        self.without_tables = Gallery.open(self._links.name, threads=1)
+
+    def __enter__(self) -> Readers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.whole.close()
+        self.without_tables.close()
+        self._links.cleanup()
 
 
 class Question:
@@ -53,7 +79,8 @@ class Question:
         self.code: PackedCodes = near(rng, middle[rng.integers(0, len(middle), 1)])  # (1, 8)
         self.filters = case.filters(rng) if case.filters else None
 
-    def ask(self, gallery: Gallery) -> list[Hit]:
+    def ask(self, readers: Readers) -> list[Hit]:
+        gallery = readers.without_tables if self.case.scan else readers.whole
         return gallery.search(self.code, self.case.k, filters=self.filters)[0]
 
 
@@ -87,27 +114,28 @@ def peak_anonymous_mb() -> Iterator[list[float]]:
         watcher.join()
 
 
-def measure(gallery: Gallery, cases: list[Case], repeats: int) -> dict[Case, list[float]]:
+def measure(readers: Readers, cases: list[Case], repeats: int) -> dict[Case, list[float]]:
     """Milliseconds of each question, all cases taking turns."""
     times: dict[Case, list[float]] = {}
     for case in cases:  # the first answer fills the page cache, and tells the long questions
-        spent = milliseconds(lambda case=case: Question(case, 0).ask(gallery))
+        spent = milliseconds(lambda case=case: Question(case, 0).ask(readers))
         times[case] = [spent] * (spent > _LONG_MS)
     with click.progressbar(range(1, repeats + 1), label="asking", file=sys.stderr) as bar:
         for number in bar:
             for case, known in times.items():
                 if number <= 2 or not known or known[0] <= _LONG_MS:
                     question = Question(case, number)
-                    known.append(milliseconds(lambda question=question: question.ask(gallery)))
+                    known.append(milliseconds(lambda question=question: question.ask(readers)))
     return times
 
 
-def check(gallery: Gallery, cases: list[Case]) -> None:
+def check(readers: Readers, cases: list[Case]) -> None:
     """Compare one answer of each case with a plain computation."""
+    gallery = readers.whole
     world = World(len(gallery))
     for case in cases:
         question = Question(case, 1)
-        hits = [(hit.distance, hit.seq) for hit in question.ask(gallery)]
+        hits = [(hit.distance, hit.seq) for hit in question.ask(readers)]
         if hits != world.nearest(gallery.codes, question.code, case.k, question.filters):
             sys.exit(f"gallery.py: {case.name}: the hits are not the nearest tiles that pass {question.filters}")
 
@@ -120,16 +148,17 @@ def searching(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     if options.bundle:
         facts["encode_ms"] = time_encoder(options.bundle, options.repeats)
     facts["open_ms"] = statistics.median(milliseconds(lambda: Gallery.open(folder).close()) for _ in range(20))
-    with Gallery.open(folder) as gallery:
-        cases = cases_of(len(gallery))
-        times = measure(gallery, cases, options.repeats)
-    with peak_anonymous_mb() as peak, Gallery.open(folder) as gallery:
+    with Readers(folder) as readers:
+        facts["tables"] = readers.whole.tables_problem or "used"
+        cases = cases_of(len(readers.whole))
+        times = measure(readers, cases, options.repeats)
+    with peak_anonymous_mb() as peak, Readers(folder) as readers:
         for case in cases:
             for number in (1, 2):
-                Question(case, number).ask(gallery)
+                Question(case, number).ask(readers)
     facts |= {"anonymous_mb": {"before": before, "peak": peak[0]}}
-    with Gallery.open(folder) as gallery:
-        check(gallery, cases)
+    with Readers(folder) as readers:
+        check(readers, cases)
     facts["cases"] = [
         {
             "name": case.name,
@@ -205,8 +234,20 @@ def _send(sender: Any, work: Callable[[Path, argparse.Namespace], Any], options:
 
 
 def prepare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Make what is missing of the gallery, of its indexes and of its tables."""
-    return {"append_per_s": make_gallery(folder, options.tiles)}
+    """Make what is missing of the gallery and of its indexes, and its tables."""
+    facts: dict[str, Any] = {"append_per_s": make_gallery(folder, options.tiles)}
+    started = time.perf_counter()
+    with closing(sqlite3.connect(folder / "catalog.sqlite")) as catalog:
+        known = {name for (name,) in catalog.execute("SELECT name FROM sqlite_master")}
+        for name, statement in map(attribute_index, INDEXED):
+            if name not in known:
+                catalog.execute(statement)
+    facts["indexes_s"] = time.perf_counter() - started
+    with Gallery.open(folder) as gallery:
+        file = folder / tables.file_name(1)
+        build = partial(Tables.build, gallery.codes, file, fingerprint=gallery.fingerprint, generation=1)
+        facts["tables_s"] = milliseconds(build) / 1e3
+    return facts
 
 
 def main() -> None:
@@ -241,11 +282,13 @@ def report(facts: dict[str, Any], options: argparse.Namespace) -> None:
         lines.append([case["name"], *times, "" if target is None else f"< {target}", met])
     print(markdown(lines) + "\n")
     memory = facts["anonymous_mb"]
+    print(f"- multi-index hashing tables: {facts['tables']}, built in {figure(facts['tables_s'])} s")
     print(f"- memory that no file backs: {memory['peak']:.0f} MB at most, {memory['before']:.0f} MB after the imports")
     if "encode_ms" in facts:
         print(f"- sentence to code: {figure(facts['encode_ms'])} ms, in none of the figures above")
     if facts["append_per_s"]:
         print(f"- appending: {facts['append_per_s']:,.0f} tiles a second")
+        print(f"- indexes on two attributes: made in {figure(facts['indexes_s'])} s")
     for name, value in facts.get("upkeep", {}).items():
         print(f"- {name}: {figure(value)}")
     print("- bytes: " + ", ".join(f"{name} {size:,}" for name, size in facts["bytes"].items()))
