@@ -12,28 +12,26 @@ NEXT_EXTRAS := cpu,train,export,dev
 NEXT_TESTS  := test_cli.py test_encoders.py test_train.py test_views.py
 
 # The native library must be there: without it the tests would pass on NumPy alone.
-export DUCH_REQUIRE_NATIVE = 1
-NATIVE := runtime/duch/libduch_native.so
+test test-all test-next: export DUCH_REQUIRE_NATIVE = 1
 
 .PHONY: demo native test test-next test-all lint clean lock lock-next
 
-demo: $(VENV)/.installed $(NATIVE)
+demo: $(VENV)/.installed native
 	rm -rf build/demo
 	$(BIN)/python examples/demo.py build/demo
 
-test: $(VENV)/.installed $(NATIVE)
+test: $(VENV)/.installed native
 	$(BIN)/python -m pytest
 
-native: $(NATIVE)
-
-$(NATIVE): hatch_build.py $(wildcard runtime/native/*.[ch])
-	$(PYTHON) hatch_build.py
+# The native library, from runtime/native into runtime/duch.
+native:
+	@$(PYTHON) hatch_build.py
 
 # The tests that run transformers or export what it loads.
 test-next: $(NEXT)/.installed
 	$(NEXT)/bin/python -m pytest tests/export $(addprefix tests/training/,$(NEXT_TESTS))
 
-test-all: $(VENV)/.installed $(NATIVE) lint
+test-all: $(VENV)/.installed native lint
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 lint: $(VENV)/.installed

@@ -1,6 +1,6 @@
 """Build the native library: a hatchling build hook, and a script that builds in place.
 
-    python hatch_build.py        compile runtime/native/*.c into runtime/duch/ (`make native`)
+    python hatch_build.py        compile runtime/native/*.c into runtime/duch/, unless that is done (`make native`)
     pip wheel .                  the same, and the wheel is tagged for its platform
 
 Where there is no C compiler the wheel holds no library and is tagged py3-none-any: duch then searches with NumPy.
@@ -83,6 +83,16 @@ def build() -> Path | None:
     return LIBRARY
 
 
+def is_fresh() -> bool:
+    """Whether the library in place was built from the sources as they are, by this script as it is."""
+    # Not by the times of the sources: one that is renamed or taken away leaves none.
+    return (
+        LIBRARY.exists()
+        and LIBRARY.stat().st_mtime > Path(__file__).stat().st_mtime
+        and source_sha256(SOURCES).encode() in LIBRARY.read_bytes()
+    )
+
+
 def platform_tag() -> str:
     """The wheel's platform: this machine's, or the one that CC compiles for."""
     return os.environ.get("DUCH_PLATFORM") or sysconfig.get_platform().replace("-", "_").replace(".", "_")
@@ -102,5 +112,5 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
 
 
 if __name__ == "__main__":
-    if (made := build()) is not None:
+    if not is_fresh() and (made := build()) is not None:
         print(f"built {made.relative_to(ROOT)}")

@@ -38,7 +38,8 @@ def bench_table(result: Mapping[str, Any]) -> str:
     before, after, peak = (_megabytes(memory[name]) for name in ("before_mb", "after_mb", "peak_mb"))
     lines = [
         f"- CPU: {printable(', '.join(filter(None, cpu)))}; {' '.join(hardware['flags']) or 'flags not known'}",
-        f"- software: duch {result['duch']}, {onnxruntimes}, Python {software['python']}, {software['kernel']}",
+        f"- software: duch {result['duch']}, {onnxruntimes}, Python {software['python']}, {software['kernel']}; "
+        f"search kernels {software.get('search', 'not known')}",
         f"- bundle: {bundle['fingerprint'][:12]}, {bundle['n_bits']} bits, {graphs}; MB: {sizes}",
         f"- provider: {obtained(result)}; threads: {threads}",
         f"- memory of this process, MB: {before} before, {after} after, {peak} at most",

@@ -14,6 +14,8 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import native
+
 ROOT = Path("/")
 
 # Those that decide which kernels onnxruntime and our search take.
@@ -60,12 +62,14 @@ class SoftwareFacts:
         numpy: as installed.
         onnxruntime: package name -> version, for each package of onnxruntime that is installed.
         kernel: name and release of the operating system's kernel.
+        search: which of our search kernels runs, see `duch.native.level`.
     """
 
     python: str
     numpy: str | None
     onnxruntime: dict[str, str]
     kernel: str
+    search: str
 
 
 def cpu_facts(root: Path = ROOT) -> CpuFacts:
@@ -97,13 +101,19 @@ def throttle_count(root: Path = ROOT) -> int | None:
 
 
 def software_facts() -> SoftwareFacts:
-    """Versions of Python, NumPy, onnxruntime and the kernel."""
+    """Versions of Python, NumPy, onnxruntime and the kernel, and which search kernels run.
+
+    Raises:
+        NativeError: the native library is damaged, or missing though it is required.
+        ConfigError: DUCH_HAMMING_LEVEL names no level of this processor.
+    """
     found = {package: version for package in _ONNXRUNTIMES if (version := _version(package))}
     return SoftwareFacts(
         python=platform.python_version(),
         numpy=_version("numpy"),
         onnxruntime=found,
         kernel=f"{platform.system()} {platform.release()}",
+        search=native.level(),
     )
 
 

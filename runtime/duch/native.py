@@ -82,12 +82,9 @@ def set_level(name: str, *, source: str = "level") -> None:
         NativeError: see `library`.
     """
     global _chosen  # noqa: PLW0603  one process has one level, as the library has
-    available = levels()
-    if name not in available:
-        raise ConfigError(f"{source} is {name!r}; wanted one that runs here: {', '.join(available)}")
-    loaded = _load()
-    if loaded is not None and name != NUMPY:
-        loaded.hamming_set_level(name.encode())
+    loaded = None if name == NUMPY else _load()  # a library that does not load keeps nobody from NumPy
+    if (loaded is None and name != NUMPY) or (loaded is not None and loaded.hamming_set_level(name.encode())):
+        raise ConfigError(f"{source} is {name!r}; wanted one that runs here: {', '.join(levels())}")
     _chosen = name
 
 
@@ -104,22 +101,23 @@ def source_sha256(folder: Path) -> str:
 def _load() -> ctypes.CDLL | None:
     if not LIBRARY.exists():
         if os.environ.get("DUCH_REQUIRE_NATIVE") == "1":
-            raise NativeError(f"{LIBRARY.name} is missing and DUCH_REQUIRE_NATIVE is 1; {_how_to_build()}")
+            raise NativeError(f"{LIBRARY.name} is missing and DUCH_REQUIRE_NATIVE is 1; {_remedy()}")
         return None
     try:
         loaded = ctypes.CDLL(str(LIBRARY))
         loaded.hamming_source_sha256.restype = ctypes.c_char_p
         built_from = loaded.hamming_source_sha256().decode()
     except (OSError, AttributeError) as error:
-        raise NativeError(f"{LIBRARY.name} cannot be loaded ({error}); {_how_to_build()}") from None
+        raise NativeError(f"{LIBRARY.name} cannot be loaded ({error}); {_remedy()}") from None
     if SOURCES.is_dir() and built_from != source_sha256(SOURCES):
-        raise NativeError(f"{LIBRARY.name} was built from other sources than runtime/native; {_how_to_build()}")
+        raise NativeError(f"{LIBRARY.name} was built from other sources than runtime/native; {_remedy()}")
     _declare(loaded)
     return loaded
 
 
-def _how_to_build() -> str:
-    return "run: make native" if SOURCES.is_dir() else "install a wheel that was built with a C compiler"
+def _remedy() -> str:
+    build = "run: make native" if SOURCES.is_dir() else "install a wheel that was built for this machine"
+    return f"{build}, or set DUCH_HAMMING_LEVEL=numpy to search without it"
 
 
 def _declare(loaded: ctypes.CDLL) -> None:

@@ -173,6 +173,7 @@ def _machine(cpu: CpuFacts, software: SoftwareFacts) -> list[tuple[str, str]]:
             f"{' '.join(cpu.flags)}: {dot_products} int8 dot products (VNNI or the like)" if cpu.flags else "not known",
         ),
         ("software", ", ".join(versions)),
+        ("search kernels", software.search),
     ]
     clock = [f"governor {cpu.governor}" if cpu.governor else "", f"{cpu.mhz:.0f} MHz" if cpu.mhz else ""]
     if cpu.throttled:

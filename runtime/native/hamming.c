@@ -544,13 +544,13 @@ static void scan_block(const task *t, const block *b, size_t n, size_t *seen) {
 
 /* Writes a query's results in order, by counting how many rows are at each distance. */
 static void write_results(const search *s, query *q, int64_t i) {
-    int32_t *distances = s->distances + (size_t)i * s->width;
-    int64_t *rows = s->rows + (size_t)i * s->width;
     if (s->bounded && q->n_kept > q->k) shrink(q);
     if (!s->bounded) {
         s->found[i] = q->found;
-        if (q->found > (int64_t)q->n_kept) return;
+        if (s->width == 0 || q->found > (int64_t)q->n_kept) return;
     }
+    int32_t *distances = s->distances + (size_t)i * s->width;
+    int64_t *rows = s->rows + (size_t)i * s->width;
     uint64_t *place = q->histogram; /* of the next row at each distance */
     memset(place, 0, (s->n_bits + 2) * sizeof *place);
     for (size_t j = 0; j < q->n_kept; j++) place[(q->kept[j] >> 48) + 1]++;
