@@ -134,6 +134,44 @@ def merge(out: Path, galleries: tuple[Path, ...], on_duplicate: Any, *, as_json:
     click.echo(f"{display_path(out)}: {_count(report.n_tiles, 'tile')}{replaced}")
 
 
+@gallery.command(name="export")
+@click.argument("folder", type=PATH, metavar="GALLERY")
+@click.argument("out", type=PATH)
+@_json_option
+def export_command(folder: Path, out: Path, *, as_json: bool) -> None:
+    """Write the tiles of GALLERY and their codes to OUT: a file that ends in .parquet, or a folder with CSV and NPY."""
+    from .gallery_export import export_gallery
+
+    with progress_bar("exporting tiles") as on_progress:
+        n_tiles = export_gallery(folder, out, on_progress=on_progress)
+    if as_json:
+        print_json({"export": out, "n_tiles": n_tiles})
+        return
+    click.echo(f"{display_path(out)}: {_count(n_tiles, 'tile')}")
+
+
+@gallery.command(name="import")
+@click.argument("sources", type=PATH, nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("folder", type=PATH, metavar="GALLERY")
+@_duplicate_option
+@_json_option
+def import_command(sources: tuple[Path, ...], folder: Path, on_duplicate: Any, *, as_json: bool) -> None:
+    """Add what `duch gallery export` wrote to GALLERY, which is made if it is not there.
+
+    A new gallery appears whole or not at all. Into an old one everything is read first and added then; after an
+    interrupt run it again with --on-duplicate replace.
+    """
+    from .gallery_import import import_gallery
+
+    with progress_bar("importing tiles") as on_progress:
+        report = import_gallery(sources, folder, on_duplicate=on_duplicate, on_progress=on_progress)
+    if as_json:
+        print_json({"gallery": folder, **asdict(report)})
+        return
+    replaced = f", {report.replaced:,} of them for a tile of the same id" if report.replaced else ""
+    click.echo(f"{display_path(folder)}: {_count(report.added, 'tile')} added{replaced}")
+
+
 @gallery.command()
 @click.argument("folder", type=PATH, metavar="GALLERY")
 @click.argument("ids", nargs=-1, metavar="[ID]...")

@@ -9,7 +9,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,8 +17,8 @@ from .display import display_path
 from .errors import GalleryMismatchError, InputError
 from .gallery import Gallery, GalleryWriter
 from .gallery_check import Progress
-from .ids import path_to_id
-from .new_gallery import new_gallery
+from .new_folder import new_folder
+from .rebase import common_root, path_below, rebased
 from .tile import Tile
 
 OnDuplicate = Literal["error", "replace"]
@@ -77,12 +77,11 @@ def merge(
                     f"{display_path(first.folder)} {first.n_bits}-bit codes of bundle {first.fingerprint[:12]}; wanted "
                     "galleries of one bundle"
                 )
-        roots = [os.path.realpath(gallery.root) for gallery in galleries if gallery.root is not None]
-        root = Path(os.path.commonpath(roots)) if roots else None
+        root = common_root([gallery.root for gallery in galleries])
         hint = next(
             (it.bundle_hint for it in galleries if it.bundle_hint is not None and it.bundle_hint.exists()), None
         )
-        beside = stack.enter_context(new_gallery(Path(out)))
+        beside = stack.enter_context(new_folder(out))
         with Gallery.writer(
             beside, fingerprint=first.fingerprint, n_bits=first.n_bits, create=True, root=root, bundle_hint=hint
         ) as writer:
@@ -104,9 +103,9 @@ def _copy(
     starts: list[int] = []  # seq of each gallery's first tile
     for gallery in galleries:
         starts.append(done)
-        below = None if root is None or gallery.root is None else _path_below(gallery.root, root)
+        below = path_below(gallery.root, root)
         for codes, stored in gallery.batches():
-            tiles = [_rebased(tile, below) if below else tile for tile in stored]
+            tiles = [rebased(tile, below) for tile in stored]
             if on_duplicate == "error":
                 _refuse_duplicates(tiles, writer, galleries, starts)
             replaced += writer.append(codes, tiles).replaced
@@ -114,20 +113,6 @@ def _copy(
             if on_progress is not None:
                 on_progress(done, total)
     return replaced
-
-
-def _path_below(folder: Path, root: Path) -> str | None:
-    """The path from the root to a folder below it, as ids have it; None if they are the same."""
-    below = path_to_id(os.path.relpath(os.path.realpath(folder), root))
-    return None if below == "." else below
-
-
-def _rebased(tile: Tile, below: str) -> Tile:
-    """A tile whose uri, and id if it is the same, are relative to a root further up."""
-    if tile.uri is None or tile.uri.startswith("/"):
-        return tile
-    uri = f"{below}/{tile.uri}"
-    return replace(tile, uri=uri, id=uri if tile.id == tile.uri else tile.id)
 
 
 def _refuse_duplicates(tiles: list[Tile], writer: GalleryWriter, galleries: list[Gallery], starts: list[int]) -> None:

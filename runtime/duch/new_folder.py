@@ -1,4 +1,4 @@
-"""A gallery that is made in one go: it appears whole at its place, or not at all."""
+"""A folder that is made in one go: it appears whole at its place, or not at all."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .errors import GalleryError
 
 
 @contextmanager
-def new_gallery(out: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder to make a gallery in, which is renamed to `out` at the end of the block; after an error it is gone.
+def new_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
+    """Where to make a folder; it is renamed to `out` at the end of the block, and gone after an error.
 
     A process that is killed leaves a folder `.<hex>.writing` beside `out`, which may be deleted.
 
@@ -29,23 +29,24 @@ def new_gallery(out: str | os.PathLike[str]) -> Iterator[Path]:
     if is_gallery(target):
         raise GalleryError(f"{name} is a gallery already; wanted a new or empty folder")
     if os.path.lexists(target) and not target.is_dir():
-        raise GalleryError(f"{name} is a file; wanted a new or empty folder for the gallery")
-    # In the same folder, so that places relative to the gallery stay right.
+        raise GalleryError(f"{name} is a file; wanted a new or empty folder")
+    # In the same folder, so that places relative to it stay right.
     beside = target.with_name(f".{secrets.token_hex(8)}.writing")
     try:
         if target.is_dir() and any(target.iterdir()):
-            raise GalleryError(f"{name} is not empty; wanted a new or empty folder for the gallery")
+            raise GalleryError(f"{name} is not empty; wanted a new or empty folder")
         check_place(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         yield beside
+        fsync_folder(beside)
         os.rename(beside, target)  # fails if something has come there meanwhile
-        for above in target.parents:  # may be as new as the gallery
+        for above in target.parents:  # may be as new as the folder
             if os.access(above, os.R_OK):
                 fsync_folder(above)
     except OSError as error:
-        raise GalleryError(f"{name} cannot be written: {error.strerror}; nothing was made") from error
+        raise GalleryError(f"{name} cannot be written: {error.strerror or error}; nothing was made") from error
     except GalleryError as error:
-        # What its writer says of safe tiles is not so here.
+        # What the writer of a gallery says of safe tiles is not so here.
         what, ours = str(error).partition(";")[0], display_path(beside)
         if type(error) is not GalleryError or ours not in what:
             raise

@@ -14,6 +14,8 @@ from duch.gallery import Gallery, Tile
 
 from .some_gallery import OTHER, code, edit, flip, some_gallery, what_a_reader_sees, writer
 
+PROGRESS = ("checking", "writing", "merging", "exporting", "importing")
+
 
 def duch(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:
     return CliRunner().invoke(main, ["gallery", *map(str, arguments)], input=stdin)
@@ -22,9 +24,7 @@ def duch(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:
 def fails(result: Result, *words: str) -> None:
     """It said one line on stderr with these words, and ended with 1."""
     assert result.exit_code == 1, result.output
-    lines = [
-        line for line in result.stderr.strip().splitlines() if not line.startswith(("checking", "writing", "merging"))
-    ]
+    lines = [line for line in result.stderr.strip().splitlines() if not line.startswith(PROGRESS)]
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("duch: ")
     for word in words:
@@ -122,6 +122,31 @@ def test_merge(tmp_path: Path, folder: Path) -> None:
     Gallery.create(tmp_path / "b", fingerprint=OTHER, n_bits=64).close()
     fails(duch("merge", tmp_path / "no", folder, tmp_path / "b"), "wanted galleries of one bundle")
     assert not (tmp_path / "no").exists()
+
+
+# --- export and import ---
+
+
+def test_export_and_import(tmp_path: Path, folder: Path) -> None:
+    assert works(duch("export", folder, tmp_path / "out")) == f"{tmp_path / 'out'}: 36 tiles\n"
+    assert works(duch("import", tmp_path / "out", tmp_path / "back")) == f"{tmp_path / 'back'}: 36 tiles added\n"
+    assert ids_of(tmp_path / "back") == ids_of(folder)
+    fails(duch("export", folder, tmp_path / "out"), "is not empty")
+    fails(duch("import", tmp_path / "out", tmp_path / "back"), "is in the gallery already", "--on-duplicate replace")
+    again = duch("import", tmp_path / "out", tmp_path / "back", "--on-duplicate", "replace")
+    assert "36 tiles added, 36 of them for a tile of the same id" in works(again)
+    (tmp_path / "out" / "codes.npy").write_bytes(b"x")
+    fails(duch("import", tmp_path / "out", tmp_path / "new"), "is no NPY file")
+    fails(duch("import", tmp_path / "gone.parquet", tmp_path / "new"), "gone.parquet")
+    assert not (tmp_path / "new").exists()
+
+
+def test_export_and_import_as_json(tmp_path: Path, folder: Path) -> None:
+    pytest.importorskip("pyarrow")
+    out = tmp_path / "out.parquet"
+    assert json.loads(works(duch("export", folder, out, "--json"))) == {"export": str(out), "n_tiles": 36}
+    content = json.loads(works(duch("import", out, tmp_path / "back", "--json")))
+    assert content == {"gallery": str(tmp_path / "back"), "added": 36, "replaced": 0}
 
 
 # --- remove ---

@@ -1,0 +1,32 @@
+"""Tiles of one root below another one: their uris, and ids that are uris, as that root has them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from .ids import path_to_id
+from .tile import Tile
+
+
+def common_root(roots: list[Path | None]) -> Path | None:
+    """The folder that holds all roots; None if there are none."""
+    known = [os.path.realpath(root) for root in roots if root is not None]
+    return Path(os.path.commonpath(known)) if known else None
+
+
+def path_below(folder: Path | None, root: Path | None) -> str | None:
+    """The way from a root to a folder below it, as ids have it; None if they are the same or one is not known."""
+    if folder is None or root is None:
+        return None
+    below = path_to_id(os.path.relpath(os.path.realpath(folder), os.path.realpath(root)))
+    return None if below == "." else below
+
+
+def rebased(tile: Tile, below: str | None) -> Tile:
+    """A tile with its uri, and its id if that is the same, relative to a root further up."""
+    if below is None or tile.uri is None or tile.uri.startswith("/"):
+        return tile
+    uri = f"{below}/{tile.uri}"
+    return replace(tile, uri=uri, id=uri if tile.id == tile.uri else tile.id)
