@@ -39,6 +39,8 @@ def may_create(folder: Path) -> bool:
         leftover = entry.name == LOCK or entry.name.startswith(_PARTIAL)
         empty = entry.name in _FIRST_FILES and entry.stat().st_size <= HEADER_SIZE
         if not leftover and not empty:
+            if is_gallery(folder):
+                return False  # another writer has just made it
             raise GalleryError(
                 f"{display_path(folder)} holds {display_path(entry.name)} and no {CATALOG}; "
                 "wanted a gallery, or a new or empty folder"
