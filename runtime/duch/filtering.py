@@ -88,7 +88,7 @@ def _by_catalog(
     queries: Iterable[Query], filters: Filters, snapshot: Snapshot, modality: Modality | None
 ) -> Mask | Rows:
     columns, parts = snapshot.columns, []
-    with snapshot.lock:
+    with snapshot.lock, snapshot.catalog.transaction():  # a tile that is removed between two queries is in one of them
         seqs = (seq for query in queries for seq in snapshot.catalog.seqs(*query))
         # Part by part, as the answer may name every tile.
         while len(part := np.fromiter(islice(seqs, _ROWS_AT_ONCE), dtype=np.int64)):

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duch.bundle import read_bundle
+from duch.catalog import Catalog
 from duch.cli import main
 from duch.errors import FilterError, GalleryCorruptError
 from duch.filters import Filters, bbox_of, time_us
@@ -158,6 +160,23 @@ def test_filters_that_differ_in_type_alone_are_not_confused(tmp_path: Path) -> N
             0,
             1,
         ]
+
+
+def test_a_tile_that_is_removed_between_two_queries_is_found_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Gallery.writer(tmp_path / "g", fingerprint=FINGERPRINT, n_bits=64, create=True) as out:
+        out.append(codes_of(60), [Tile(id=f"{i}", modality="image") for i in range(60)])
+        ask = Catalog.seqs
+
+        def seqs(catalog: Catalog, query: str, values: Any) -> Iterator[int]:
+            yield from ask(catalog, query, values)
+            out.remove(["7"])
+
+        with Gallery.open(tmp_path / "g") as opened:
+            monkeypatch.setattr(Catalog, "seqs", seqs)
+            hits = opened.search(codes_of(1), 9, filters=Filters(ids=("7", "8")))[0]
+            assert sorted(hit.id for hit in hits) == ["7", "8"]
 
 
 def test_attributes_that_are_no_json_are_damage(tmp_path: Path) -> None:
