@@ -22,10 +22,15 @@ from .hamming import Distances
 from .mih_table import DamagedTableError, words_per_code
 from .tables import Tables
 
-# Nanoseconds that a scan takes for a word of 64 bits of a code: to read it from memory, once for all queries of a
-# batch, and for each query. 64 bits, 1e7 rows, on the machine of mih.c.
-_READ_NS = 0.5
-_COMPARE_NS = {"avx512": 0.05, "avx2": 0.25, "neon": 0.5, "portable": 1.0, native.NUMPY: 0.5}
+# Nanoseconds that a scan takes for a word of 64 bits of a code, fitted to 64 bits at 1e6 and 1e7 rows on the machine of
+# mih.c: for each query of a batch, and once for all of them; a query alone takes another way through the codes.
+# Measured with 256 / 16 / 1 queries: AVX-512 .042 / .084-.107 / .28-.5, AVX2 .095 / .165-.2 / .35-.55, NumPy .5-.8.
+_COMPARE_NS = {"avx512": 0.04, "avx2": 0.1, "neon": 0.3, "portable": 0.6, native.NUMPY: 0.6}
+_SHARED_NS, _ALONE_NS = 0.8, 0.4
+# The same for a row of a mask that allows not all of them, once for all queries: 6 where half of them are, 80 for 1 %.
+_PICK_NS = 15
+# The least that the tables take for a query and for a call: where a scan takes less they are not asked.
+_LEAST_NS, _CALL_NS = 10_000, 40_000
 # Queries below which a scan has more use of threads, as it shares the rows of one query among them.
 _FEW_QUERIES = 16
 # Room for the hits of a radius search. A query that has more is asked again: most have few.
@@ -127,6 +132,10 @@ def _search(
 ) -> tuple[Distances, Rows, NDArray[np.int64]]:
     """What the tables find."""
     threads = threads or len(os.sched_getaffinity(0))
+    budget = math.inf if always else _scan_ns(tables, len(queries), allowed, threads)
+    if budget < _LEAST_NS + _CALL_NS / max(len(queries), 1):
+        hits = np.empty((len(queries), k), dtype=np.int64)
+        return hits.astype(np.int32), hits, np.full(len(queries), mih_numpy.GAVE_UP)
     search = mih_native.search if mih_native.available() else mih_numpy.search
     return search(
         tables.tables,
@@ -135,7 +144,7 @@ def _search(
         k,
         max_distance=codes.shape[1] * 8 if radius is None else radius,
         allow=None if allowed is None else _bitmap(allowed),
-        budget_ns=math.inf if always else _scan_ns(tables, len(queries), allowed, threads),
+        budget_ns=budget,
         threads=threads,
     )
 
@@ -150,10 +159,13 @@ def _bitmap(allowed: AllowedRows) -> NDArray[np.uint8]:
 
 def _scan_ns(tables: Tables, n_queries: int, allowed: AllowedRows | None, threads: int) -> float:
     """Nanoseconds that one query of a batch would take in a scan of the rows that the tables cover."""
-    share = 1.0 if allowed is None else allowed.count / max(allowed.n, 1)
-    word: float = _COMPARE_NS[native.level()] * share + _READ_NS / max(n_queries, 1)
+    compare, n_queries = _COMPARE_NS[native.level()], max(n_queries, 1)
     spread = threads if n_queries < _FEW_QUERIES else 1
-    return tables.n_rows * words_per_code(tables.n_bits) * word / spread
+    n_words = words_per_code(tables.n_bits)
+    if allowed is not None and allowed.count < allowed.n:
+        return allowed.count * (n_words * compare + _PICK_NS / n_queries) / spread
+    word = max(compare, min(compare + _SHARED_NS / n_queries, _ALONE_NS))
+    return tables.n_rows * n_words * word / spread
 
 
 def _tail(codes: PackedCodes, tables: Tables, allowed: AllowedRows | None) -> tuple[PackedCodes, AllowedRows | None]:

@@ -101,8 +101,7 @@ def _library() -> ctypes.CDLL:
 
 
 def _pointers(table: Table) -> _Table:
-    arrays = (table.offsets.ctypes.data, table.rows.ctypes.data, table.codes.ctypes.data)
-    return _Table(*arrays, table.first_bit, table.key_bits)
+    return _Table(*table.addresses, table.first_bit, table.key_bits)
 
 
 def _check(status: int) -> None:

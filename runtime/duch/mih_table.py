@@ -12,6 +12,7 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,10 @@ MAX_BITS = 512  # MIH_MAX_BYTES of mih.h; it pays up to 128, on clustered codes
 MAX_ROWS = 2**32 - 1
 MAX_TABLES = 64
 MAX_KEY_BITS = 28
-# Keys so long that a bucket holds 2^5 codes when they are spread evenly. At 64 bits the fewest microseconds a query on
-# random / clustered codes: 1e5 rows 5-6 tables / 4-6, 1e6 rows 4-5 / 4, 1e7 rows 4 (340 against 475 for 3) / 3 and 4.
-_FILL_BITS = 5
+# Keys so long that a bucket would hold 2^3 codes if they were spread evenly. Microseconds for a query, clustered codes:
+# 64 bits, 1e5 codes in 4 / 5 / 6 tables 13.6 / 7.6 / 8.5, 1e6 in 3 / 4 / 5 tables 19.1 / 11.8 / 13.8, 1e7 in 3 / 4 tables
+# 19.3 / 21.4; 128 bits, 1e6 in 7 / 8 tables 41 / 37, 1e7 in 5 / 6 / 7 tables 134 / 86 / 83.
+_FILL_BITS = 3
 
 
 class DamagedTableError(Exception):
@@ -51,6 +53,11 @@ class Table:
     offsets: NDArray[np.uint32]
     rows: NDArray[np.uint32]
     codes: Words
+
+    @cached_property
+    def addresses(self) -> tuple[int, int, int]:
+        """Where offsets, rows and codes lie; NumPy takes a microsecond to tell of one."""
+        return self.offsets.ctypes.data, self.rows.ctypes.data, self.codes.ctypes.data
 
     def keys_of(self, words: Words) -> NDArray[np.int64]:
         """The key of each code. Shape: (m, w) -> (m,)."""

@@ -169,7 +169,7 @@ ALWAYS_INLINE AVX512 void read_vectors(search *s, int t, const bucket *buckets, 
         const uint32_t end = buckets[b].end;
         for (uint64_t i = buckets[b].start; i < end; i += lanes) {
             const uint32_t left = end - (uint32_t)i;
-            const __mmask8 inside = left < lanes ? (__mmask8)((1u << left * n_words) - 1) : 255;
+            const __mmask8 inside = (__mmask8)(left < lanes ? (1u << left * n_words) - 1 : 255);
             const __m512i read = _mm512_maskz_loadu_epi64(inside, codes + i * n_words);
             __m512i distances = _mm512_popcnt_epi64(_mm512_xor_si512(read, query));
             if (n_words == 2) /* both words of a code get their sum */

@@ -1,6 +1,8 @@
 """Multi-index hashing against the scan and a naive loop, in C and in NumPy: the same hits, to the last tie."""
 
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +202,7 @@ def test_keys_are_the_bits_of_a_code(n_bits: int, n: int) -> None:
     assert 1 <= min(widths) <= max(widths) <= 28
 
 
-@pytest.mark.parametrize(("n", "n_tables"), [(10**5, 6), (10**6, 4), (10**7, 4), (10**8, 3)])
+@pytest.mark.parametrize(("n", "n_tables"), [(10**5, 5), (10**6, 4), (10**7, 3), (10**8, 3)])
 def test_as_many_tables_as_measured_quickest_at_64_bits(n: int, n_tables: int) -> None:
     assert len(key_widths(64, n)) == n_tables
 
@@ -227,3 +229,34 @@ def test_what_cannot_be_hashed_is_refused_in_one_line(call: Any, message: str, t
         call(build(codes, tmp_path / "t.bin"), codes)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not native.SOURCES.is_dir() or shutil.which("cc") is None, reason="no sources or no C compiler")
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-O3"],
+        ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+        ["-O1", "-g", "-fsanitize=thread"],
+        ["-O3", "-DDUCH_NO_THREADS"],
+    ],
+    ids=["fast", "address, undefined", "thread", "no threads"],
+)
+def test_the_c_code_is_clean_and_equals_a_plain_loop(tmp_path: Path, options: list[str]) -> None:
+    run_c_check(tmp_path / "mih_check", options)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not native.SOURCES.is_dir() or shutil.which("valgrind") is None, reason="no sources or no valgrind")
+def test_the_c_code_is_clean_under_valgrind(tmp_path: Path) -> None:
+    command = ["valgrind", "--quiet", "--error-exitcode=9", "--leak-check=full"]
+    run_c_check(tmp_path / "mih_check", ["-O1", "-g"], command)
+
+
+def run_c_check(program: Path, options: list[str], under: Sequence[str] = ()) -> None:
+    sources = [Path(__file__).with_name("mih_check.c"), native.SOURCES / "mih.c", native.SOURCES / "hamming.c"]
+    warnings = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pthread"]
+    subprocess.run(["cc", *warnings, *options, f"-I{native.SOURCES}", *sources, "-o", program], check=True)
+    levels = subprocess.run([*under, program], check=True, capture_output=True, text=True).stdout.split()
+    assert levels[-1] == "portable"
