@@ -206,6 +206,10 @@ def test_any_text_is_an_expression_or_one_line(text: str) -> None:
     [
         ("cloud<10", "cloud < 10"),
         ("10 >= cloud", "cloud <= 10"),
+        ("10 > cloud", "cloud < 10"),
+        ("10 <= cloud", "cloud >= 10"),
+        ("10 < cloud", "cloud > 10"),
+        ("10 <> cloud", "cloud <> 10"),
         ("'x' = a", "a = 'x'"),
         ("a = +5 and b = -.5e1", "a = 5 AND b = -5.0"),
         ("a = 5.", "a = 5.0"),
