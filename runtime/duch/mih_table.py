@@ -26,9 +26,9 @@ MAX_BITS = 512  # MIH_MAX_BYTES of mih.h; it pays up to 128, on clustered codes
 MAX_ROWS = 2**32 - 1
 MAX_TABLES = 64
 MAX_KEY_BITS = 28
-# Keys so long that a bucket would hold 2^3 codes if they were spread evenly. Microseconds for a query, clustered codes:
-# 64 bits, 1e5 codes in 4 / 5 / 6 tables 13.6 / 7.6 / 8.5, 1e6 in 3 / 4 / 5 tables 19.1 / 11.8 / 13.8, 1e7 in 3 / 4 tables
-# 19.3 / 21.4; 128 bits, 1e6 in 7 / 8 tables 41 / 37, 1e7 in 5 / 6 / 7 tables 134 / 86 / 83.
+# Keys so long that a bucket would hold 2^3 codes if they were spread evenly. Microseconds a query on clustered codes:
+# 64 bits, 1e5 codes in 4 / 5 / 6 tables 13.6 / 7.6 / 8.5, 1e6 in 3 / 4 / 5 tables 19.1 / 11.8 / 13.8, 1e7 in 3 / 4
+# tables 19.3 / 21.4; 128 bits, 1e6 in 7 / 8 tables 41 / 37, 1e7 in 5 / 6 / 7 tables 134 / 86 / 83.
 _FILL_BITS = 3
 
 
