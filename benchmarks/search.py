@@ -6,6 +6,7 @@ Every result is compared with ours: the same distances, and rows that differ onl
 FAISS's time over ours, > 1 is faster than FAISS, and FAISS's is the better of its default level and its AVX2 level.
 usearch and sqlite-vec take one query after another, so they are given as many as fit the time and counted per query.
 usearch, numkong (which it needs), sqlite-vec and apsw are no dependencies of ours; what is not installed is told.
+Then comes multi-index hashing at 64 bits over the largest set, as benchmarks/mih.py measures it with more choices.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import itertools
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import mih
 import numpy as np
 from code_sets import CENTRES, clustered_codes, near, random_codes
 from search_engines import (
@@ -36,10 +39,12 @@ from search_engines import (
     read_pass,
 )
 
+from duch import native
 from duch.bench_table import figure as digits
 from duch.bench_table import markdown
 from duch.codes import PackedCodes
 from duch.machine import cpu_facts, software_facts
+from duch.tables import Tables
 
 READ = "read"
 _SHORT = 0.02  # seconds; a shorter run is timed three times a turn, after one that fills the caches
@@ -134,10 +139,43 @@ def measure(case: Case, codes: PackedCodes, queries: PackedCodes, engines: list[
     rows = []
     for name, spent in medians.items():
         each = spent / given[name]
-        ratio = None if faiss is None else round(faiss / case.queries / each, 2)
+        ratio = None if faiss is None else round(faiss / case.queries / each, 4)
         nanoseconds, speed = 1e9 * each / case.n, codes.nbytes / each / 1e9
         rows.append(Row(name, given[name], round(1e3 * spent, 4), round(nanoseconds, 4), round(speed, 2), ratio))
     return rows
+
+
+def multi_index_hashing(data: str, n: int, n_bits: int, k: int, seconds: float) -> dict[str, Any]:
+    """Tables over a set of codes: what they cost, and microseconds a query of FAISS, our scan and the tables."""
+    rng = np.random.default_rng([n, n_bits])
+    queries = mih.Queries(data, n_bits, rng)
+    centres = queries.centres
+    codes = random_codes(rng, n, n_bits) if centres is None else clustered_codes(rng, centres, n)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "tables.bin"
+        build_s = _timed(lambda: Tables.build(codes, file, fingerprint="00" * 32, generation=1))
+        tables = Tables.open(file, n_bits=n_bits, fingerprint="00" * 32, generation=1, n_rows=n)
+        engines = mih.engines_over(codes, [tables], native.levels()[:1])
+        rows = mih.measure(data, codes, queries, engines, k, 1, seconds)
+        return {
+            "data": data,
+            "n": n,
+            "n_bits": n_bits,
+            "k": k,
+            "build_s": round(build_s, 2),
+            "tables_bytes": file.stat().st_size,
+            "rows": [asdict(row) for row in rows],
+        }
+
+
+def report_multi_index_hashing(found: list[dict[str, Any]]) -> None:
+    lines = [["one thread, fresh queries", "us a query", "times FAISS"]]
+    for facts in found:
+        case = f"{facts['data']}, {facts['n']:,}, {facts['n_bits']} bits, k = {facts['k']}: "
+        lines += [[case + row["method"], digits(row["us"]), digits(row["times_faiss"])] for row in facts["rows"]]
+    print("\n" + markdown(lines) + "\n")
+    for facts in found:
+        print(f"- tables, {facts['data']}: built in {facts['build_s']} s, {facts['tables_bytes']:,} bytes")
 
 
 def cases_of(options: argparse.Namespace) -> Iterator[tuple[tuple[str, int, int], list[Case]]]:
@@ -154,7 +192,8 @@ def report_line(case: Case, rows: list[Row], names: list[str]) -> list[str]:
     ours = rows[0]
     line = [f"{case.data}, {case.n:,}, {case.n_bits} bits, {case.queries} x {case.k}, {case.threads}"]
     line += [f"{min(faiss):.3f}" if faiss else "", f"{ours.ns_per_code:.4f}"]
-    line += [f"{of[name].times_faiss:.2f}" if name in of and of[name].times_faiss else "" for name in names]
+    ratios = [of[name].times_faiss if name in of else None for name in names]
+    line += ["" if ratio is None else digits(ratio) for ratio in ratios]
     line.append(digits(ours.gb_per_s))
     line.append(f"{ours.gb_per_s / of[READ].gb_per_s:.0%} of {digits(of[READ].gb_per_s)}" if READ in of else "")
     return line
@@ -165,12 +204,14 @@ def main() -> None:
     cpu, software = cpu_facts(), software_facts()
     print(f"{cpu.model}, {cpu.cores} cores; {' '.join(cpu.flags)}; NumPy {software.numpy}, Python {software.python}\n")
     measured: list[dict[str, Any]] = []
+    hashed: list[dict[str, Any]] = []
     lines: list[list[str]] = []
     names: list[str] = []
     missing: dict[str, str] = {}
     sets = list(cases_of(options))
     try:
-        with click.progressbar(length=sum(len(cases) for _, cases in sets), label="searching", file=sys.stderr) as bar:
+        todo = sum(len(cases) for _, cases in sets) + len(options.data) * (not options.no_tables)
+        with click.progressbar(length=todo, label="searching", file=sys.stderr) as bar:
             for codes_key, cases in sets:
                 codes, queries = code_set(*codes_key, max(options.queries))
                 engines, missing = engines_over(codes)
@@ -180,19 +221,25 @@ def main() -> None:
                     lines.append(report_line(case, rows, names))
                     measured.append(asdict(case) | {"rows": [asdict(row) for row in rows]})
                     bar.update(1)
+            for data in options.data if not options.no_tables else ():
+                hashed.append(multi_index_hashing(data, max(options.n), 64, min(options.k), 5 * options.seconds))
+                bar.update(1)
     except OtherResultsError as error:
         sys.exit(f"search.py: {error}")
     head = ["codes, queries x k, threads", "FAISS ns", "our ns", *names, "GB/s", "of reading alone"]
     print(markdown([head, *lines]))
+    if hashed:
+        report_multi_index_hashing(hashed)
     for name, reason in missing.items():
         print(f"- {name}: {reason}")
     if options.json:
         facts = {"cpu": asdict(cpu), "software": asdict(software), "missing": missing, "cases": measured}
+        facts["multi_index_hashing"] = hashed
         options.json.write_text(json.dumps(facts, indent=1) + "\n")
     if options.plot:
         from search_plot import plot
 
-        plot(measured, options.plot, str(cpu.model))
+        plot(measured, hashed, options.plot, f"{cpu.model}, one thread")
 
 
 def read_options() -> argparse.Namespace:
@@ -208,8 +255,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--data", type=lambda text: text.split(","), default=["random", "clustered"])
     parser.add_argument("--seconds", type=float, default=4.0, help="for the turns of a case, if two take less")
     parser.add_argument(
-        "--quick", action="store_true", help="a million random codes, k of 10, one thread, a second a case"
+        "--quick", action="store_true", help="a million random codes, k = 10, one thread, a second each"
     )
+    parser.add_argument("--no-tables", action="store_true", help="without multi-index hashing")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
