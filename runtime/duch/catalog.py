@@ -286,6 +286,20 @@ class Catalog:
         """Take out the tombstones whose rows are only in files of generations before this one; how many."""
         return self._connection.execute("DELETE FROM tiles WHERE deleted > 0 AND deleted < ?", (generation,)).rowcount
 
+    def index_names(self) -> list[str]:
+        """Names of the indexes over table tiles."""
+        query = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'tiles' ORDER BY name"
+        with sqlite_errors(self.file):
+            return [name for (name,) in self._connection.execute(query)]
+
+    def create_index(self, statement: str) -> None:
+        """Make an index by a statement of `where.attribute_index`."""
+        self._connection.execute(statement)
+
+    def drop_index(self, name: str) -> None:
+        """Take an index away."""
+        self._connection.execute('DROP INDEX "{}"'.format(name.replace('"', '""')))
+
     def shrink(self) -> None:
         """Give the space of tombstones that were taken out back to the file system, if it is worth the writing."""
         with sqlite_errors(self.file):

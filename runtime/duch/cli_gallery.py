@@ -98,11 +98,15 @@ def compact(folder: Path, *, as_json: bool) -> None:
     """Give back the space of tiles that were replaced or removed. Readers go on meanwhile."""
     from .gallery import Gallery
     from .generation import leftovers
+    from .optimize import build_tables, has_tables
 
     before = _size(folder)
     with Gallery.writer(folder) as writer:
         with progress_bar("writing tiles") as on_progress:
+            had_tables = has_tables(writer)
             n_dropped = writer.compact(on_progress)
+        if had_tables and not has_tables(writer):
+            build_tables(writer)
         held = bool(leftovers(folder, writer.generation))
     won = before - _size(folder)
     if as_json:
@@ -221,6 +225,36 @@ def remove(
     passed_over = f", {_count(len(missing), 'unknown id')}" if missing else ""
     what = "would be removed" if dry_run else "removed"
     click.echo(f"{display_path(folder)}: {_count(len(found), 'tile')} {what}{passed_over}", err=dry_run)
+
+
+@gallery.command()
+@click.argument("folder", type=PATH, metavar="GALLERY")
+@click.option("--tables/--no-tables", default=None, help="Build tables for multi-index hashing, or delete them.")
+@click.option(
+    "--attribute", "attributes", multiple=True, metavar="NAME", help="Index this attribute; may be given again."
+)
+@click.option("--drop-attribute", "dropped", multiple=True, metavar="NAME", help="Delete the index of this attribute.")
+@_json_option
+def optimize(
+    folder: Path, attributes: tuple[str, ...], dropped: tuple[str, ...], *, tables: bool | None, as_json: bool
+) -> None:
+    """Make searches of GALLERY quicker: by tables of its codes, unless told otherwise.
+
+    Tables pay from some 100,000 tiles on, with codes of 64 or 128 bits, and take 12 bytes a tile and table at 64 bits.
+    An index of an attribute pays where `duch search --where` selects few tiles by it.
+    """
+    from .optimize import optimize as optimize_gallery
+
+    if tables is None and not attributes and not dropped:
+        tables = True
+    report = optimize_gallery(folder, tables=tables, attributes=attributes, drop_attributes=dropped)
+    if as_json:
+        print_json({"gallery": folder, **asdict(report)})
+        return
+    parts = ["no tables" if report.tables is None else f"tables of {_count(report.tables, 'code')}"]
+    for what, names in (("indexed", report.added), ("index deleted", report.dropped)):
+        parts += [f"{what}: {printable(', '.join(names))}"] if names else []
+    click.echo(f"{display_path(folder)}: {'; '.join(parts)}")
 
 
 def _show(problems: list[Problem]) -> None:

@@ -36,6 +36,7 @@ from .ids import place_to_path
 from .index import HammingIndex
 from .tables import Tables
 from .tile import MODALITIES, Hit, Modality, StoredTile, Tile
+from .where import INDEX_PREFIX, indexed_attribute
 
 __all__ = ["Gallery", "GalleryWriter", "Hit", "Tile"]
 
@@ -53,6 +54,7 @@ class Gallery:
         columns: what filters need of the same rows, mapped.
         root: the folder that uris are relative to; None if the gallery holds no images.
         bundle_hint: where the bundle was, seen from the gallery; None if not known.
+        rows_in_tables: rows that multi-index hashing tables cover; 0 if there are none or they are not used.
         tables_problem: why the multi-index hashing tables beside the codes are not used; None if they are, or if
             there are none.
     """
@@ -74,7 +76,9 @@ class Gallery:
         self.fingerprint, self.n_bits = meta.fingerprint, meta.n_bits
         self.root, self.bundle_hint = (place_to_path(self.folder, place) for place in (meta.root, meta.bundle_hint))
         self.tables_problem: str | None = None
-        self._index = HammingIndex(self.codes, tables=self._open_tables(), threads=threads)
+        opened = self._open_tables()
+        self.rows_in_tables = 0 if opened is None else opened.n_rows
+        self._index = HammingIndex(self.codes, tables=opened, threads=threads)
         live = self._mask_without(deleted)
         self._snapshot = Snapshot(columns=self.columns, live=live, catalog=self._catalog, lock=self._lock)
         self._unfiltered: dict[Modality | None, AllowedRows | None] = {} if live is not None else {None: None}
@@ -216,6 +220,12 @@ class Gallery:
             [Hit.of(tiles[row], rank=rank, distance=distance) for rank, (distance, row) in enumerate(hits, 1)]
             for hits in found
         ]
+
+    def indexed_attributes(self) -> list[str]:
+        """Attributes that have an index, so that filters by them are quick."""
+        with self._lock:
+            names = self._catalog.index_names()
+        return [indexed_attribute(name) for name in names if name.startswith(INDEX_PREFIX)]
 
     def batches(
         self, size: int = 4096, *, filters: Filters | None = None

@@ -15,8 +15,11 @@ import numpy as np
 
 from .catalog import Meta, catalog_of
 from .catalog_check import CatalogCheck, StoredValues
-from .errors import GalleryCorruptError, GalleryError
+from .errors import GalleryCorruptError, GalleryError, TablesError
 from .generation import leftovers
+from .mih_table import MAX_ROWS
+from .tables import Tables
+from .tables import file_name as tables_name
 from .untrusted_files import Mask, UntrustedFiles, table_of_values
 
 Progress = Callable[[int, int], None]
@@ -126,7 +129,7 @@ class _Check:
         meta, catalog = self._catalog.meta(), self._catalog.file.name
         self._n_tiles = meta.live_images + meta.live_texts
         files = UntrustedFiles(self._folder, meta)
-        if files.problems and self._generation_now() != meta.generation:
+        if files.problems and self._meta_now().generation != meta.generation:
             raise _MovedOnError
         for name, error in files.problems.items():
             missing_codes = name == files.codes_name and not (self._folder / name).exists()
@@ -135,15 +138,16 @@ class _Check:
         self._leftovers = [file.name for of_generation in left.values() for file in of_generation]
         self._check_batches(meta, files)
         self._check_tiles(meta, files)
+        self._check_tables(meta, files)
         for line in self._catalog.structure():
             self.add(f"SQLite finds: {line}", catalog)
         for tile_id in self._catalog.duplicate_ids():
             self.add("more than one live tile has the same id", catalog, tile_id, repairable=False)
 
-    def _generation_now(self) -> int:
+    def _meta_now(self) -> Meta:
         catalog = CatalogCheck.open_to_read(self._catalog.file)
         try:
-            return catalog.meta().generation
+            return catalog.meta()
         finally:
             catalog.close()
 
@@ -200,6 +204,22 @@ class _Check:
         if len(self._problems) == n_known and tuple(live.values()) != (meta.live_images, meta.live_texts):
             counted = f"{meta.live_images} images and {meta.live_texts} texts"
             self.add(f"it counts {counted}; there are {live['image']} and {live['text']}", catalog)
+
+    def _check_tables(self, meta: Meta, files: UntrustedFiles) -> None:
+        """The tables, if there are any, are of these codes."""
+        file = self._folder / tables_name(meta.generation)
+        try:
+            found = Tables.open(
+                file, n_bits=meta.n_bits, fingerprint=meta.fingerprint, generation=meta.generation, n_rows=MAX_ROWS
+            )
+            # A writer may have built them of more rows than this snapshot has.
+            if found.n_rows <= len(files.codes):
+                found.check(files.codes)
+            elif found.n_rows > self._meta_now().committed:
+                self.add(f"they cover {found.n_rows:,} rows; wanted {meta.committed:,}", file.name)
+        except TablesError as error:
+            if file.exists():
+                self.add(str(error).partition(";")[0], file.name)
 
     def _compare(
         self, files: UntrustedFiles, tiles: list[StoredValues], in_order: list[int], has_tile: Mask | None

@@ -30,6 +30,7 @@ from .gallery_place import create_files, may_create, take_lock
 from .generation import Generation, crcs, sweep
 from .ids import path_to_id, place_to_path
 from .tile import Modality, StoredTile, Tile
+from .where import attribute_index
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _COMPACTED_AT_ONCE = 16 * GROUP_ROWS  # rows; a few MB
@@ -281,6 +282,40 @@ class GalleryWriter:
                 with self._all_or_nothing(), catalog.transaction():
                     catalog.set_meta(key, value)
                     self._meta = catalog.meta()
+
+    def codes(self) -> PackedCodes:
+        """The codes of all rows, tombstones among them, mapped, (n, n_bits / 8) uint8."""
+        return self._writable()[1].codes(self._meta.committed)
+
+    def index_attribute(self, name: str) -> bool:
+        """Have filters by an attribute use an index from now on; returns whether there was none.
+
+        Raises:
+            FilterError: an attribute of this name cannot be asked for.
+            GalleryError: the disk is full or fails.
+        """
+        catalog, _ = self._writable()
+        index, statement = attribute_index(name)
+        if index in catalog.index_names():
+            return False
+        with self._all_or_nothing(), catalog.transaction():
+            catalog.create_index(statement)
+        return True
+
+    def drop_attribute_index(self, name: str) -> bool:
+        """Take the index over an attribute away; returns whether there was one.
+
+        Raises:
+            FilterError: an attribute of this name cannot be asked for.
+            GalleryError: the disk is full or fails.
+        """
+        catalog, _ = self._writable()
+        index, _ = attribute_index(name)
+        if index not in catalog.index_names():
+            return False
+        with self._all_or_nothing(), catalog.transaction():
+            catalog.drop_index(index)
+        return True
 
     def find(self, tile_id: str) -> StoredTile | None:
         """The live tile of this id."""

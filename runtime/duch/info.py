@@ -105,6 +105,8 @@ def _gallery(folder: Path) -> Description:
             "fingerprint": gallery.fingerprint,
             "tiles": live,
             "removed": len(gallery.codes) - sum(live.values()),
+            "tables": {"rows": gallery.rows_in_tables, "problem": gallery.tables_problem},
+            "indexed": gallery.indexed_attributes(),
             "root": None if root is None else {"path": display_path(root), "exists": root.is_dir()},
             "bundle": None if hint is None else {"path": display_path(hint), "state": _state(hint, gallery)},
             "files": _sizes(folder, sorted(os.listdir(folder))),

@@ -94,6 +94,10 @@ def _gallery(of: Description) -> Iterator[Row]:
     tiles = of["tiles"]
     removed = f", {of['removed']:,} removed" if of["removed"] else ""
     yield "tiles", f"{tiles['image']:,} images, {tiles['text']:,} texts{removed}"
+    in_tables, problem = of["tables"]["rows"], of["tables"]["problem"]
+    yield "search", problem or (f"tables of {in_tables:,} codes" if in_tables else "a scan")
+    if of["indexed"]:
+        yield "indexed", ", ".join(map(_show, of["indexed"]))
     yield "fingerprint", of["fingerprint"]
     bundle, root = of["bundle"], of["root"]
     yield "bundle", f"{bundle['path']}: {_show(bundle['state'])}" if bundle else "not remembered"

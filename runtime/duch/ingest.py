@@ -23,6 +23,7 @@ from .display import display_path
 from .errors import InputError, TextError
 from .gallery_writer import GalleryWriter
 from .ids import id_to_path, path_to_id
+from .optimize import refresh_tables
 from .sources import IMAGE_SUFFIXES, ImageFile, Sentence, find_images, read_sentences
 from .tile import Tile, attributes_to_json
 
@@ -130,6 +131,7 @@ def index_images(
             report.removed = writer.remove(gone)
         else:
             report.missing = len(gone)
+        refresh_tables(writer)
     return report
 
 
@@ -172,6 +174,7 @@ def index_texts(
             tiles, codes = _code_sentences(encoder, wanted, report)
             _append(writer, codes, tiles, report)
             progress.advance(len(batch))
+        refresh_tables(writer)
     return report
 
 

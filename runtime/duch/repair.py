@@ -1,7 +1,8 @@
 """Putting a damaged gallery right: what is whole is written as a new generation, what is not is taken out and named.
 
 A tile is whole where its row of the catalog matches its checksum, and a code is found that matches the row's checksum
-of it. Columns, batches, counts and indexes are made anew from those, so damage to them costs nothing.
+of it. Columns, batches, counts and indexes are made anew from those, so damage to them costs nothing. Tables of the
+codes are taken away; `duch.optimize` builds new ones.
 
 Shapes: n tiles that have a row in the files.
 """
@@ -25,6 +26,7 @@ from .errors import GalleryCorruptError, GalleryError
 from .gallery_check import Problem, Progress, check, is_in_files
 from .gallery_place import take_lock
 from .generation import Generation, crcs, leftovers, sweep
+from .tables import file_name as tables_name
 from .untrusted_files import Mask, UntrustedFiles, code_crcs, table_of_values
 from .verify import LOG
 
@@ -68,8 +70,14 @@ def repair(folder: str | os.PathLike[str], *, on_progress: Progress | None = Non
             raise _hopeless(place, str(hopeless[0]))
         catalog = CatalogCheck.open_to_write(file)  # this alone replaces what is damaged of the log
         try:
-            taken_out = _rewrite(place, catalog, on_progress) if report.problems else []
             generation = catalog.meta().generation
+            tables = place / tables_name(generation)
+            taken_out = []
+            if any(problem.where != tables.name for problem in report.problems):
+                taken_out = _rewrite(place, catalog, on_progress)
+                generation = catalog.meta().generation
+            elif report.problems:
+                tables.unlink()
             left = [path.name for paths in leftovers(place, generation).values() for path in paths]
             if sweep(place, generation):
                 with catalog.transaction():

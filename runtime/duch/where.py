@@ -18,6 +18,8 @@ from typing import Literal
 
 from .errors import FilterError
 
+INDEX_PREFIX = "tiles_attribute_"  # of indexes over attributes in a catalog
+
 Value = bool | int | float | str
 Operator = Literal["=", "<>", "<", "<=", ">", ">="]
 
@@ -152,8 +154,13 @@ def attribute_index(name: str) -> tuple[str, str]:
         FilterError: SQLite has no way to spell the name.
     """
     # SQLite takes A and a in the name of an index for the same, in the name of an attribute it does not.
-    index = "tiles_attribute_" + re.sub("[A-Z%]", lambda found: f"%{ord(found[0]):02x}", name)
+    index = INDEX_PREFIX + re.sub("[A-Z%]", lambda found: f"%{ord(found[0]):02x}", name)
     return index, f'CREATE INDEX "{index}" ON tiles ({", ".join(attribute_sql(name))})'
+
+
+def indexed_attribute(index: str) -> str:
+    """The attribute of an index, from the index's name."""
+    return re.sub("%([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), index.removeprefix(INDEX_PREFIX))
 
 
 def to_sqlite(tree: Where) -> tuple[str, list[Value]]:

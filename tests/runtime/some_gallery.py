@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,22 @@ def flip(file: Path, place: int, bit: int = 0) -> None:
     data = bytearray(file.read_bytes())
     data[place] ^= 1 << bit
     file.write_bytes(data)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A gallery that nobody opens, with what is known of it."""
+
+    folder: Path
+    seen: dict[int, Any]
+    places: list[tuple[str, Sequence[int]]]
+
+    @classmethod
+    def of(cls, folder: Path) -> Whole:
+        places = live_places(folder)
+        copy = folder.with_name(folder.name + "-opened")  # readers may leave files behind
+        shutil.copytree(folder, copy)
+        return cls(folder, what_a_reader_sees(copy), places)
 
 
 def live_places(folder: Path) -> list[tuple[str, Sequence[int]]]:

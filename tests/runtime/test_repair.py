@@ -22,11 +22,11 @@ from duch.tile import row_crc
 from duch.verify import verify
 
 from .some_gallery import (
+    Whole,
     code,
     crashed_gallery,
     edit,
     flip,
-    live_places,
     some_gallery,
     some_tiles,
     what_a_reader_sees,
@@ -180,23 +180,22 @@ def test_a_reader_keeps_what_it_has(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module", params=["closed", "crashed"])
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     make = {"closed": some_gallery, "crashed": crashed_gallery}[request.param]
-    return make(tmp_path_factory.mktemp("whole") / "g")
+    return Whole.of(make(tmp_path_factory.mktemp("whole") / "g"))
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), bit=st.integers(0, 7))
 def test_one_flipped_bit_costs_one_tile_at_most(
-    whole: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, bit: int
+    whole: Whole, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, bit: int
 ) -> None:
-    before = what_a_reader_sees(whole)
-    name, of_file = data.draw(st.sampled_from(live_places(whole)))
+    name, of_file = data.draw(st.sampled_from(whole.places))
     place = data.draw(st.sampled_from(of_file))
     folder = tmp_path_factory.mktemp("flip") / "g"
-    shutil.copytree(whole, folder)
+    shutil.copytree(whole.folder, folder)
     flip(folder / name, place, bit)
-    check_repair(folder, before, name)
+    check_repair(folder, whole.seen, name)
     shutil.rmtree(folder)
 
 

@@ -23,11 +23,11 @@ from duch.verify import VerifyReport, verify
 from duch.write_ahead_log import find_damage
 
 from .some_gallery import (
+    Whole,
     crashed_gallery,
     edit,
     fill,
     flip,
-    live_places,
     some_gallery,
     some_tiles,
     what_a_reader_sees,
@@ -40,26 +40,28 @@ def told(report: VerifyReport) -> str:
 
 
 @pytest.fixture(scope="module", params=["closed", "compacted", "crashed"])
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder = tmp_path_factory.mktemp("whole") / "g"
     if request.param == "crashed":
-        return crashed_gallery(folder)
+        return Whole.of(crashed_gallery(folder))
     some_gallery(folder)
     if request.param == "compacted":
         with writer(folder) as out:
             out.compact()
             fill(out, 20, "later/", 1)
-    return folder
+    return Whole.of(folder)
 
 
-def test_a_whole_gallery_has_no_problems(whole: Path) -> None:
-    report = verify(whole)
+def test_a_whole_gallery_has_no_problems(whole: Whole, tmp_path: Path) -> None:
+    folder = tmp_path / "g"
+    shutil.copytree(whole.folder, folder)
+    report = verify(folder)
     assert report.problems == []
     assert report.leftovers == []
-    assert report.n_tiles == len(what_a_reader_sees(whole))
-    assert report.n_batches == len(
-        sqlite3.connect(whole / "catalog.sqlite").execute("SELECT * FROM batches").fetchall()
-    )
+    assert report.n_tiles == len(whole.seen)
+    connection = sqlite3.connect(folder / "catalog.sqlite")
+    assert report.n_batches == len(connection.execute("SELECT * FROM batches").fetchall())
+    connection.close()
 
 
 def test_an_empty_gallery_is_whole(tmp_path: Path) -> None:
@@ -84,20 +86,19 @@ def test_a_folder_that_is_no_gallery_is_an_error(tmp_path: Path) -> None:
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_named_or_changes_nothing_that_a_reader_sees(
-    whole: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, bit: int
+    whole: Whole, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, bit: int
 ) -> None:
-    expected = what_a_reader_sees(whole)
-    of_file = data.draw(st.sampled_from(live_places(whole)))
-    name, place = of_file[0], data.draw(st.sampled_from(of_file[1]))
+    name, of_file = data.draw(st.sampled_from(whole.places))
+    place = data.draw(st.sampled_from(of_file))
     folder = tmp_path_factory.mktemp("flip") / "g"
-    shutil.copytree(whole, folder)
+    shutil.copytree(whole.folder, folder)
     flip(folder / name, place, bit)
     try:
         named = bool(verify(folder).problems)
     except GalleryError:
         named = True
     if not named:
-        assert what_a_reader_sees(folder) == expected
+        assert what_a_reader_sees(folder) == whole.seen
     shutil.rmtree(folder)
 
 
