@@ -57,30 +57,36 @@ def compiler() -> list[str] | None:
     return next(([name] for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
 
 
-def build() -> Path | None:
-    """Compile the library in place; None, and no library, where none is to be had."""
-    required = os.environ.get("DUCH_REQUIRE_NATIVE") == "1"
+def compile_library(library: Path) -> bool:
+    """Compile the sources into a library; False where none is to be had, with a line that says why."""
     wanted = os.environ.get("DUCH_NATIVE") != "0"
     command = compiler() if wanted else None
     if command is None:
-        if required:
-            sys.exit("no C compiler and DUCH_REQUIRE_NATIVE is 1; install gcc, or set CC")
-        LIBRARY.unlink(missing_ok=True)  # an old one is worse than none
         why = "no C compiler was found" if wanted else "DUCH_NATIVE is 0"
+        if os.environ.get("DUCH_REQUIRE_NATIVE") == "1":
+            sys.exit(f"{why}, but DUCH_REQUIRE_NATIVE is 1; install gcc, set CC, or unset either")
         print(f"{why}: no native library; duch searches with NumPy", file=sys.stderr)
-        return None
+        return False
     sources = sorted(str(file) for file in SOURCES.glob("*.c") if file.name != EXAMPLE)
+    options = [*OPTIONS, f'-DDUCH_SOURCE_SHA256="{source_sha256(SOURCES)}"', "-o", str(library)]
+    line = [*command, *options, *sources, *shlex.split(os.environ.get("CFLAGS", ""))]
+    run = subprocess.run(line, capture_output=True, text=True, check=False)
+    sys.stderr.write(run.stderr)
+    if run.returncode:
+        sys.exit(f"{shlex.join(line)} failed; DUCH_NATIVE=0 builds without the native library")
+    return True
+
+
+def build_in_place() -> bool:
+    """Put the library beside duch's modules; where none is to be had, an old one goes, for it would be wrong."""
     # Compiled beside and renamed, as another process may have the old library mapped.
     with tempfile.TemporaryDirectory(dir=LIBRARY.parent, prefix=".native-") as folder:
         made = Path(folder) / LIBRARY.name
-        options = [*OPTIONS, f'-DDUCH_SOURCE_SHA256="{source_sha256(SOURCES)}"', "-o", str(made)]
-        line = [*command, *options, *sources, *shlex.split(os.environ.get("CFLAGS", ""))]
-        run = subprocess.run(line, capture_output=True, text=True, check=False)
-        sys.stderr.write(run.stderr)
-        if run.returncode:
-            sys.exit(f"{shlex.join(line)} failed; DUCH_NATIVE=0 builds without the native library")
+        if not compile_library(made):
+            LIBRARY.unlink(missing_ok=True)
+            return False
         made.replace(LIBRARY)
-    return LIBRARY
+    return True
 
 
 def is_fresh() -> bool:
@@ -105,12 +111,23 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
         """Build, and tell hatchling of the library and the tag. `version` is "standard" or "editable"."""
         if self.target_name != "wheel":
             return
-        if build() is not None:
-            build_data["artifacts"].append(str(LIBRARY.relative_to(ROOT)))
+        if version == "editable":
+            build_in_place()
+            return
+        # Not in place: a wheel for another platform leaves the checkout's own library alone.
+        self._folder = tempfile.TemporaryDirectory(prefix="duch-native-")
+        library = Path(self._folder.name) / LIBRARY.name
+        if compile_library(library):
+            build_data["force_include"][str(library)] = f"duch/{LIBRARY.name}"
             build_data["pure_python"] = False
             build_data["tag"] = f"py3-none-{platform_tag()}"
 
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Clear up after the wheel has been written."""
+        if hasattr(self, "_folder"):
+            self._folder.cleanup()
+
 
 if __name__ == "__main__":
-    if not is_fresh() and (made := build()) is not None:
-        print(f"built {made.relative_to(ROOT)}")
+    if not is_fresh() and build_in_place():
+        print(f"built {LIBRARY.relative_to(ROOT)}")

@@ -109,14 +109,19 @@ def _load() -> ctypes.CDLL | None:
         built_from = loaded.hamming_source_sha256().decode()
     except (OSError, AttributeError) as error:
         raise NativeError(f"{LIBRARY.name} cannot be loaded ({error}); {_remedy()}") from None
-    if SOURCES.is_dir() and built_from != source_sha256(SOURCES):
+    if _in_checkout() and built_from != source_sha256(SOURCES):
         raise NativeError(f"{LIBRARY.name} was built from other sources than runtime/native; {_remedy()}")
     _declare(loaded)
     return loaded
 
 
+def _in_checkout() -> bool:
+    # By a file, as beside an installed duch lies whatever else is installed.
+    return (SOURCES / "hamming.c").is_file()
+
+
 def _remedy() -> str:
-    build = "run: make native" if SOURCES.is_dir() else "install a wheel that was built for this machine"
+    build = "run: make native" if _in_checkout() else "install a wheel that was built for this machine"
     return f"{build}, or set DUCH_HAMMING_LEVEL=numpy to search without it"
 
 
