@@ -6,7 +6,8 @@
 #     benchmarks/aarch64.sh tests/runtime/test_x.py   any arguments of pytest
 #     .venv/bin/python benchmarks/other_cpu.py BUNDLE --python build/aarch64/bin/python    the codes against this machine's
 #
-# Wanted: Debian 12 with qemu-user, apt's network, and .venv from `make`. QEMU_CPU names another processor (`qemu-aarch64
+# Wanted: Debian 12 with qemu-user, apt's network, and .venv from `make`; with gcc-aarch64-linux-gnu the wheel holds the
+# NEON kernels, else it searches with NumPy. QEMU_CPU names another processor (`qemu-aarch64
 # -cpu help`); cortex-a72 is a Raspberry Pi 4, cortex-a76 (with int8 dot products) a Raspberry Pi 5.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -50,9 +51,14 @@ SCRIPT
 }
 
 [ -e "$here/.made" ] || { rm -rf "$here"; debian; environment; touch "$here/.made"; }
-# The wheel of the working tree; unzip takes it whatever platform its tag names.
+# The wheel of the working tree.
 rm -rf "$here/wheels" "$site"/duch "$site"/duch_* "$site"/duch-*
-$pip wheel --no-deps --wheel-dir "$here/wheels" .
+if command -v aarch64-linux-gnu-gcc > /dev/null; then
+    export DUCH_REQUIRE_NATIVE=1 DUCH_PLATFORM=linux_aarch64
+    CC=aarch64-linux-gnu-gcc $pip wheel --no-deps --wheel-dir "$here/wheels" .
+else
+    DUCH_NATIVE=0 $pip wheel --no-deps --wheel-dir "$here/wheels" .
+fi
 unzip -q "$here"/wheels/duch-*.whl -d "$site"
 [ $# -gt 0 ] || set -- -q tests/runtime
 exec "$here/bin/python" -m pytest -o pythonpath= -p no:cacheprovider "$@"
