@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import dropwhile
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ README = Path(__file__).parents[1] / "README.md"
 def commands() -> list[list[str]]:
     blocks = re.findall(r"```console\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
-    return [shlex.split(line) for line in lines]
+    words = [shlex.split(line) for line in lines]
+    return [list(dropwhile(lambda word: "=" in word, line)) for line in words]  # without what it sets for one command
 
 
 def test_the_readme_names_no_command_that_is_not_known_here() -> None:
