@@ -60,7 +60,8 @@ static void fill(uint8_t *bytes, int64_t n, uint32_t values) {
 
 static void one_round(void) {
     const int32_t n_bytes = (int32_t[]){1, 2, 8, 9, 16, 24, 64}[below(7)], n_bits = 8 * n_bytes;
-    const int64_t n_rows = below(4) ? below(300) : below(3), n_queries = below(5), n_words = (n_bytes + 7) / 8;
+    const int64_t n_rows = below(4) ? below(300) : below(3), n_words = (n_bytes + 7) / 8;
+    const int64_t n_queries = below(8) ? below(5) : 40 + below(20); /* the second is enough for three threads */
     const int32_t fewest = (n_bits + 11) / 12, most = n_bits < MIH_MAX_TABLES ? n_bits : MIH_MAX_TABLES;
     const int32_t n_tables = fewest + (int32_t)below((uint32_t)(most - fewest + 1));
     const int64_t k = 1 + below(below(2) ? 5 : 400), max_distance = below((uint32_t)n_bits + 2);

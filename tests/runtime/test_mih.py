@@ -130,6 +130,15 @@ def test_a_radius_with_more_hits_than_there_is_room_for_at_first(level: str, pla
         np.testing.assert_array_equal(rows, np.arange(1_000))
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_batch_is_shared_among_threads(threads: int, place: Path) -> None:
+    codes = codes_of("clustered", 5_000, 64, 8)
+    index = HammingIndex(codes, threads=threads, tables=build(codes, place))
+    np.testing.assert_array_equal(
+        index.search(codes[:200], 10, method="mih"), index.search(codes[:200], 10, method="scan")
+    )
+
+
 def test_listed_rows_are_searched_alike(level: str, place: Path) -> None:
     codes = codes_of("clustered", 500, 64, 2)
     index = HammingIndex(codes, tables=build(codes[:400], place))
