@@ -11,9 +11,9 @@
  * has one answer, and every level gives the same.
  *
  * Ownership: the caller owns every array; nothing is kept after a call returns.
- * Memory: a call allocates scratch that does not grow with the gallery: for each thread about 0.1 MB at 64 bits (45 kB
- * more for each further 64 bits), and 16 * k bytes for each of at most 256 queries at a time. A radius search takes
- * 8 bytes for each result that it has room for. All of it is freed before the call returns.
+ * Memory: a call allocates scratch that does not grow with the gallery: for each thread 0.1 MB, 23 kB for each 64 bits of
+ * a code, and for each of the queries that it takes together, at most 256, 8 * bits + 16 * k + 300 bytes; a radius search
+ * 8 * capacity instead of 16 * k. All of it is freed before the call returns.
  * Threads: every function may be called from several threads at once, hamming_set_level too.
  */
 #ifndef DUCH_HAMMING_H
