@@ -108,6 +108,8 @@ def import_gallery(
 
 
 def _open(source: Path) -> FolderExport | ParquetExport:
+    if not source.exists():
+        raise InputError(f"{display_path(source)} does not exist; wanted what `duch gallery export` writes")
     return FolderExport(source) if source.is_dir() else ParquetExport(source)
 
 

@@ -137,7 +137,7 @@ def test_export_and_import(tmp_path: Path, folder: Path) -> None:
     assert "36 tiles added, 36 of them for a tile of the same id" in works(again)
     (tmp_path / "out" / "codes.npy").write_bytes(b"x")
     fails(duch("import", tmp_path / "out", tmp_path / "new"), "is no NPY file")
-    fails(duch("import", tmp_path / "gone.parquet", tmp_path / "new"), "gone.parquet")
+    fails(duch("import", tmp_path / "gone.parquet", tmp_path / "new"), "gone.parquet does not exist")
     assert not (tmp_path / "new").exists()
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +188,7 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return Whole.of(make(tmp_path_factory.mktemp("whole") / "g"))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), bit=st.integers(0, 7))
 def test_one_flipped_bit_costs_one_tile_at_most(
     whole: Whole, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, bit: int
@@ -236,3 +239,33 @@ def test_a_full_disk_leaves_the_gallery_as_it_was(tmp_path: Path, limit: int) ->
     assert len(out.stdout.splitlines()) == 1
     assert verify(folder).problems == found
     assert repair(folder).taken_out == []
+
+
+KILLED = """
+import sys
+import threading
+from duch.repair import repair
+print("begins", flush=True)
+repair(sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_repair_leaves_the_gallery_as_it_was_or_repaired(tmp_path: Path) -> None:
+    folder = some_gallery(tmp_path / "g", 3000)
+    before = what_a_reader_sees(folder)
+    flip(folder / "columns-1.bin", 64 + 8 * 12)
+    found = verify(folder).problems
+    chance = random.Random(0)
+    for _ in range(4):
+        child = subprocess.Popen([sys.executable, "-c", KILLED, str(folder)], stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        child.stdout.readline()
+        timer = threading.Timer(chance.uniform(0, 0.3), child.send_signal, [signal.SIGKILL])
+        timer.start()
+        child.wait()
+        timer.cancel()
+        child.stdout.close()
+        assert verify(folder).problems in ([], found)
+    assert repair(folder).taken_out == []
+    assert what_a_reader_sees(folder) == before

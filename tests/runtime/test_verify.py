@@ -83,7 +83,7 @@ def test_a_folder_that_is_no_gallery_is_an_error(tmp_path: Path) -> None:
         verify(tmp_path)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_named_or_changes_nothing_that_a_reader_sees(
     whole: Whole, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, bit: int
