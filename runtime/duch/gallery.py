@@ -315,11 +315,14 @@ class Gallery:
         return last[2]
 
     def _mask_without(self, deleted: list[int]) -> Mask | None:
+        rows = self.columns.rows_of(deleted)
+        # The removed tiles come from an index of SQLite's, which nothing else checks here.
+        if len(rows) < len(deleted) or len(self.codes) - len(rows) != len(self):
+            raise self._damaged(
+                f"{len(deleted):,} of {len(self.codes):,} tiles are removed, and it counts {len(self):,} that are not"
+            )
         if not deleted:
             return None
-        rows = self.columns.rows_of(deleted)
-        if len(rows) < len(deleted):
-            raise self._damaged("a removed tile has no row")
         mask = np.ones(len(self.codes), dtype=np.bool_)
         mask[rows] = False
         return mask

@@ -702,6 +702,22 @@ def test_a_tile_that_vanished_is_found_when_it_is_a_hit(tmp_path: Path, change: 
     assert "the catalog has no tile 2" in message_of(GalleryCorruptError, lambda: gallery.search(codes_of(2), 1))
 
 
+def test_a_removed_tile_that_the_index_has_lost_is_found_at_opening(tmp_path: Path) -> None:
+    folder = make(tmp_path / "g")
+    with writer(folder) as out:
+        out.remove(["1.png"])
+    root = sqlite3.connect(folder / "catalog.sqlite").execute(
+        "SELECT rootpage FROM sqlite_master WHERE name = 'tiles_deleted_id'"
+    )
+    data = bytearray((folder / "catalog.sqlite").read_bytes())
+    page = (root.fetchone()[0] - 1) * 4096
+    assert data[page + 4] == 1  # entries on this page of the index
+    data[page + 4] = 0
+    (folder / "catalog.sqlite").write_bytes(data)
+    text = message_of(GalleryCorruptError, lambda: Gallery.open(folder))
+    assert "0 of 3 tiles are removed, and it counts 2 that are not" in text
+
+
 @pytest.mark.parametrize(
     ("name", "offset", "told"),
     [
