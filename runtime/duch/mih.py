@@ -35,7 +35,7 @@ _LEAST_NS, _CALL_NS = 10_000, 40_000
 _FEW_QUERIES = 16
 # Room for the hits of a radius search. A query that has more is asked again: most have few.
 _FIRST_ROOM, _ROOM_GROWTH, _ROOM_LIMIT = 256, 16, 1 << 22
-_DAMAGE = "a search led out of its arrays, or to another code than that of the row"
+_DAMAGE = "a search led out of its arrays, to another code than that of the row, or to a row twice"
 
 
 def top_k(
@@ -103,6 +103,8 @@ def within_radius(
                         full.append(query)
                     else:
                         results[query] = (distances[i, : found[i]].copy(), rows[i, : found[i]].copy())
+            if full and room > tables.n_rows:
+                raise DamagedTableError  # more hits than rows
             left, room = np.array(full, dtype=np.int64), min(room * _ROOM_GROWTH, tables.n_rows + 1)
         tail, tail_allowed = _tail(codes, tables, allowed)
         if len(tail) and results:

@@ -74,7 +74,7 @@ def search(
     distances and rows (q, k), found (q,): how many of them are hits, or -1 for a query that was given up.
 
     Raises:
-        DamagedTableError: a table leads out of its arrays, or holds another code than the row that it names.
+        DamagedTableError: a table leads out of its arrays, to another code than that of the row, or to a row twice.
     """
     pointers = (_Table * len(tables))(*(_pointers(table) for table in tables))
     index = _Index(

@@ -56,7 +56,8 @@ def search(
             continue
         found[i] = n = len(hits)
         distances[i, :n], rows[i, :n] = hits >> np.uint64(32), hits & np.uint64(2**32 - 1)
-        if (np.bitwise_count(as_words(codes[rows[i, :n]]) ^ query).sum(axis=1) != distances[i, :n]).any():
+        twice = hits[1:] == hits[:-1]
+        if twice.any() or (_distances(as_words(codes[rows[i, :n]]), query) != distances[i, :n]).any():
             raise DamagedTableError
     return distances, rows, found
 
@@ -127,7 +128,7 @@ class _Search:
             raise DamagedTableError  # buckets that overlap, which could need any amount of memory
         before = np.cumsum(counts) - counts
         positions = np.repeat(starts - before, counts) + np.arange(n_read)
-        distances = np.bitwise_count(table.codes[positions] ^ self._query).sum(axis=1, dtype=np.uint64)
+        distances = _distances(table.codes[positions], self._query)
         near = distances <= self._limit
         positions, distances = positions[near], distances[near]
         # Another table that has been read as far as the distance of a code's key there has brought the code before.
@@ -145,6 +146,12 @@ class _Search:
         if len(self._hits) == self._k:
             self._limit = min(self._limit, int(self._hits[-1] >> np.uint64(32)))
         return n_read
+
+
+def _distances(words: Words, query: Words) -> NDArray[np.uint64]:
+    """Bits that differ. Shape: words (m, w), query (w,) -> (m,)."""
+    distances: NDArray[np.uint64] = np.bitwise_count(words ^ query).sum(axis=1, dtype=np.uint64)
+    return distances
 
 
 @lru_cache(maxsize=64)

@@ -329,12 +329,15 @@ typedef struct {
     atomic_bool damaged;
 } batch;
 
-/* Writes the hits of query i; false if one is not the code that the table says. */
+/* Writes the hits of query i; false if one is not the code that the table says, or is there twice. */
 static bool write_hits(const batch *b, const search *s, int64_t i) {
     const int64_t n_bytes = b->index->n_bytes;
     const uint8_t *codes = b->index->codes;
+    uint64_t last = UINT64_MAX;
     for (int64_t j = 0; j < b->found[i]; j++) {
         const uint64_t value = s->heap[j];
+        if (value == last) return false;
+        last = value;
         b->distances[i * b->k + j] = (int32_t)(value >> 32);
         b->rows[i * b->k + j] = (int64_t)(value & UINT32_MAX);
         if (codes) __builtin_prefetch(codes + b->rows[i * b->k + j] * n_bytes);

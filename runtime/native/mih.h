@@ -28,7 +28,7 @@ extern "C" {
 enum mih_status {
     MIH_OK = 0,
     MIH_BAD_ARGUMENT = 1, /* a NULL, negative or too large argument, or keys that are not the bits of a code */
-    MIH_DAMAGED = 2       /* a table leads out of its arrays or to the wrong code; what has been written is no result */
+    MIH_DAMAGED = 2       /* a table leads out of its arrays, to the wrong code or to a row twice: there is no result */
 };
 
 #define MIH_MAX_TABLES 64

@@ -196,6 +196,29 @@ def test_a_search_that_meets_damage_says_so_and_scans(place: Path, whole: bytes)
         index.search(CODES[:3], 5, method="mih")
 
 
+@pytest.mark.parametrize("level", native.levels())
+def test_buckets_that_overlap_bring_no_row_twice(level: str, place: Path, whole: bytes) -> None:
+    damaged = bytearray(whole)
+    struct.pack_into("<17I", damaged, 640, *[0, 40] * 8, 40)  # every second bucket of the first table is all of it
+    place.write_bytes(damaged)
+    native.set_level(level)
+    try:
+        for search in (lambda index: index.search(CODES, 40, method="mih"), found_within):
+            index = HammingIndex(CODES, tables=Tables.open(place, **TELLS))
+            np.testing.assert_array_equal(search(index), search(HammingIndex(CODES, tables=build_beside(place))))
+            assert index.tables_problem is not None
+    finally:
+        native.set_level(native.levels()[0])
+
+
+def found_within(index: HammingIndex) -> np.ndarray:
+    return np.concatenate([np.stack(pair) for pair in index.search_radius(CODES, 16, method="mih")], axis=1)
+
+
+def build_beside(place: Path) -> Tables:
+    return build(place.with_name("whole.bin"))
+
+
 def test_a_full_disk_leaves_the_old_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build(tmp_path / "t.bin")
     before = (tmp_path / "t.bin").read_bytes()
