@@ -1,9 +1,9 @@
 /* Exact Hamming search; hamming.h says what it does, hamming_level.h how a block is scanned.
  *
- * A search reads the gallery once, block by block, for a batch of queries. A block is small enough for the caches. Its
- * codes are 64-bit words, column by column; one-word codes are so already and are read where they lie. Each query keeps
- * the rows that are nearer than its limit; once it has k of them the limit is the distance of the k-th, and what comes
- * later has to be nearer than that: at an equal distance the earlier row wins.
+ * A search reads the gallery once, block by block, for a batch of queries. A block is small enough for the caches. Codes
+ * of one, two or four 64-bit words are read where they lie; others, and allowed rows that lie apart, are first copied word
+ * by word. Each query keeps the rows that are nearer than its limit; once it has k of them the limit is the distance of
+ * the k-th, and what comes later has to be nearer than that: at an equal distance the earlier row wins.
  */
 #include "hamming.h"
 
@@ -42,7 +42,7 @@ enum {
     PATTERNS = 8,         /* of three bits */
     MAX_SLICE_WORDS = 16, /* longer codes are counted: the planes would leave the second-level cache */
     MAX_BATCH = 256,      /* queries that read a block together */
-    MAX_BIAS = 11 /* planes of a sum that reaches 64 * MAX_SLICE_WORDS + its limit */
+    MAX_BIAS = 11         /* planes of a sum of MAX_SLICE_WORDS words */
 };
 /* A thread costs some 20 microseconds to start; this many words of codes against queries take at least 30. */
 #define THREAD_WORDS 1e6
@@ -51,15 +51,15 @@ enum {
 
 typedef struct {
     uint64_t *code;
-    uint8_t *probe;  /* the query as slices want it, see below */
-    uint64_t limit;  /* rows nearer than this are kept */
-    uint64_t biased; /* one more than the limit that the probe was made for */
+    uint8_t *probe;          /* the query as slices want it, see below */
+    uint64_t limit;          /* rows nearer than this are kept */
+    uint64_t biased;         /* one more than the limit that the probe was made for */
     uint64_t *kept;          /* distance << 48 | row; among equal distances in the order of the rows */
     size_t n_kept, capacity;
-    uint64_t *histogram; /* kept rows by distance */
-    size_t k, under;     /* how many are wanted, how many are nearer than the limit */
-    int64_t found;
-    bool bounded; /* the limit falls as rows are found (top k), or stays (radius) */
+    uint64_t *histogram;     /* kept rows by distance */
+    size_t k, under;         /* how many are wanted, how many are nearer than the limit */
+    int64_t found;           /* by a radius search, kept or not */
+    bool bounded;            /* the limit falls as rows are found (top k), or stays (radius) */
 } query;
 
 typedef struct {
@@ -75,6 +75,8 @@ ALWAYS_INLINE uint64_t load_word(const uint8_t *at) {
     memcpy(&word, at, sizeof word);
     return word;
 }
+
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 ALWAYS_INLINE bool is_allowed(const uint8_t *allow, int64_t row) { return allow[row >> 3] >> (row & 7) & 1; }
 
@@ -109,10 +111,12 @@ ALWAYS_INLINE void offer(query *q, const block *b, size_t r, unsigned distance) 
     if (!b->allow || is_allowed(b->allow, row)) keep(q, distance, row);
 }
 
-/* A probe is a query as slices want it, packed as tightly as may be, for all of a batch pass through the first-level cache
- * with every slice: MAX_BIAS masks of 32 bits, the bits of 2^m - limit, and for each group of bits where the planes of the
- * query's pattern are, in steps of 8 bytes. */
-ALWAYS_INLINE size_t probe_bytes(size_t n_words) { return MAX_BIAS * sizeof(uint32_t) + n_words * GROUPS * sizeof(uint16_t); }
+/* A probe is a query as slices want it, in few bytes, for all of a batch pass through the first-level cache with every
+ * slice: MAX_BIAS masks of 32 bits, the bits of 2^m - limit; then, for each group of bits, how many bytes into the group's
+ * planes those of the query's pattern are, in 16 bits. */
+ALWAYS_INLINE size_t probe_bytes(size_t n_words) {
+    return MAX_BIAS * sizeof(uint32_t) + n_words * GROUPS * sizeof(uint16_t);
+}
 
 ALWAYS_INLINE uint32_t bias_bits(const uint8_t *probe, size_t i) {
     uint32_t bits;
@@ -200,8 +204,8 @@ static bool has_avx512(void) {
 
 /* Ones of each byte, by looking up its halves (Mula). */
 __attribute__((target("avx2"))) static inline __m256i count_bytes_avx2(__m256i v) {
-    const __m256i ones = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2,
-                                          3, 2, 3, 3, 4);
+    const __m256i ones = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
+                                          0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
     const __m256i low = _mm256_set1_epi8(15);
     return _mm256_add_epi8(_mm256_shuffle_epi8(ones, _mm256_and_si256(v, low)),
                            _mm256_shuffle_epi8(ones, _mm256_and_si256(_mm256_srli_epi16(v, 4), low)));
@@ -257,13 +261,14 @@ static bool has_neon(void) { return true; }
 
 #endif
 
-/* Pairs of words, which most processors without a level of their own can still take two at a time. */
+/* Ones of a word, without an instruction for it. */
 ALWAYS_INLINE uint64_t count_word(uint64_t x) {
     x -= x >> 1 & 0x5555555555555555;
     x = (x & 0x3333333333333333) + (x >> 2 & 0x3333333333333333);
     return ((x + (x >> 4)) & 0x0f0f0f0f0f0f0f0f) * 0x0101010101010101 >> 56;
 }
 
+/* Two words at a time, which most processors can do even where they have no level of their own. */
 #define LEVEL portable
 #define TARGET
 #define LANES 2
@@ -368,13 +373,17 @@ static block gather(reader *in, const int64_t *rows, size_t n) {
 
 static block consecutive(reader *in, int64_t first, size_t n, const uint8_t *allow) {
     const hamming_gallery *g = in->gallery;
-    block b = {.words = in->words, .row_step = 8, .word_step = 8 * in->block_rows, .n = n, .first = first, .allow = allow};
+    block b = {.n = n, .first = first, .allow = allow};
     if (g->n_bytes == 8 || g->n_bytes == 16 || g->n_bytes == 32) {
         b.words = g->codes + first * g->n_bytes;
         b.row_step = (size_t)g->n_bytes;
         b.word_step = 8;
-    } else
+    } else {
         read_words(g, first, NULL, n, in->block_rows, in->words);
+        b.words = in->words;
+        b.row_step = 8;
+        b.word_step = 8 * in->block_rows;
+    }
     return b;
 }
 
@@ -409,7 +418,7 @@ static void pick(reader *in, int64_t first, size_t n) {
 static bool next_block(reader *in, block *b) {
     const hamming_gallery *g = in->gallery;
     if (g->listed) {
-        const size_t n = (size_t)(in->stop - in->next < (int64_t)in->block_rows ? in->stop - in->next : (int64_t)in->block_rows);
+        const size_t n = smaller((size_t)(in->stop - in->next), in->block_rows);
         if (n == 0) return false;
         *b = gather(in, g->listed + in->next, n);
         in->next += (int64_t)n;
@@ -418,8 +427,8 @@ static bool next_block(reader *in, block *b) {
     /* Where most rows are allowed a block is read whole, and the bitmap is asked for the near ones alone; else the
      * allowed rows are gathered, until they fill a block. */
     while (in->next < in->stop) {
-        const int64_t left = in->stop - in->next, first = in->next;
-        const size_t n = left < (int64_t)in->block_rows ? (size_t)left : in->block_rows;
+        const int64_t first = in->next;
+        const size_t n = smaller((size_t)(in->stop - first), in->block_rows);
         const size_t allowed = g->allow ? count_allowed(g->allow, first, n) : n;
         const bool whole = (double)allowed >= in->whole_share * (double)n;
         if (in->n_picked && (whole || in->n_picked + allowed > in->block_rows)) break;
@@ -465,8 +474,6 @@ typedef struct {
     void *slices;
 } task;
 
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-
 /* The next part of the scratch, aligned for vectors; without memory it is only measured. */
 static void *part(uint8_t *memory, size_t *used, size_t bytes) {
     void *at = memory ? memory + *used : NULL;
@@ -490,8 +497,9 @@ static size_t lay_out(task *t, uint8_t *memory) {
         uint64_t *histogram = part(memory, &used, (s->n_bits + 2) * sizeof *histogram);
         uint64_t *kept = part(memory, &used, capacity * sizeof *kept);
         if (memory)
-            t->states[i] = (query){.code = code, .probe = sliced ? probes + i * probe_bytes(s->n_words) : NULL, .kept = kept, .capacity = capacity,
-                                   .histogram = histogram, .k = s->k, .bounded = s->bounded};
+            t->states[i] = (query){.code = code, .probe = sliced ? probes + i * probe_bytes(s->n_words) : NULL,
+                                   .kept = kept, .capacity = capacity, .histogram = histogram, .k = s->k,
+                                   .bounded = s->bounded};
     }
     return used;
 }

@@ -11,9 +11,9 @@
  * has one answer, and every level gives the same.
  *
  * Ownership: the caller owns every array; nothing is kept after a call returns.
- * Memory: a call allocates scratch that does not grow with the gallery: for each thread 0.1 MB, 23 kB for each 64 bits of
- * a code, and for each of the queries that it takes together, at most 256, 8 * bits + 16 * k + 300 bytes; a radius search
- * 8 * capacity instead of 16 * k. All of it is freed before the call returns.
+ * Memory: a call allocates scratch that does not grow with the gallery: for each thread 0.1 MB, 23 kB for each 64 bits
+ * of a code, and for each of the queries that it takes together, at most 256, 8 * bits + 16 * k + 300 bytes; a radius
+ * search 8 * capacity instead of 16 * k. All of it is freed before the call returns.
  * Threads: every function may be called from several threads at once, hamming_set_level too.
  */
 #ifndef DUCH_HAMMING_H
@@ -52,7 +52,7 @@ typedef struct {
 /* The k nearest rows of each query, in the order (distance, row).
  *
  * queries: n_queries * n_bytes bytes. k: at least 1. n_threads: at least 1; small inputs take fewer.
- * distances, rows: n_queries * k values each. Where fewer than k rows may be found, the rest of a query's values are -1.
+ * distances, rows: n_queries * k values each. Where fewer than k rows may be found, a query's last values are -1.
  */
 int hamming_top_k(const hamming_gallery *gallery, const uint8_t *queries, int64_t n_queries, int64_t k, int n_threads,
                   int32_t *distances, int64_t *rows);

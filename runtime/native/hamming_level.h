@@ -8,13 +8,14 @@
  *     NEARER(a, b)      bit l is lane l of a < lane l of b, for lanes below 2^32
  *     ALL_ONES(v)       every bit of the vector is 1
  *     EVEN_LANES, ODD_LANES      0, 2, 4 ... 2 * LANES - 2 and 1, 3, 5 ..., of two vectors side by side
- *     EVEN_WORDS, ODD_WORDS      of codes of four words, words 0 and 2 and words 1 and 3 of all rows in two vectors; from
- *     FIRST_WORD, SECOND_WORD    two such vectors, the former and the latter word of all rows. The lanes above will do.
+ *     EVEN_WORDS, ODD_WORDS      of codes of four words, words 0 and 2 and words 1 and 3 of all rows in two vectors;
+ *     FIRST_WORD, SECOND_WORD    from two such vectors, the former and the latter word. The lanes above will do.
  *
  * There are two ways through a block. `count_block` counts the ones of code ^ query word by word: the way for few
- * queries, where memory is the limit. `slice` is for batches: it turns LANES * 64 rows into planes, plane j holding bit
- * j of each of them, so that a few adders of bits compare all of them with a query; the planes are made once and serve
- * all queries. */
+ * queries, where memory is the limit. `slice` is for batches: it turns LANES * 64 rows into planes, plane j holding bit j
+ * of each of them, and adds up the bits that differ from a query's with adders of whole planes. The planes are made once
+ * and serve all queries, and so do the sums of each three bits. With AVX-512 a query then takes 79 operations for 512 rows
+ * of 64 bits, where counting takes 3 for 8 rows: 0.035 and 0.08 ns a row (Sapphire Rapids, 3.5 GHz). */
 
 #define JOIN_(name, level) name##_##level
 #define JOIN(name, level) JOIN_(name, level)
@@ -41,7 +42,7 @@ ALWAYS_INLINE TARGET unsigned FN(distance)(const block *b, size_t r, const uint6
     return sum;
 }
 
-/* Word by word the codes of the LANES rows from r; row by row in the block if `rows` is true, then n_words is 2 or 4. */
+/* Word by word the codes of the LANES rows from r. `rows`: the block holds them row by row, and n_words is 2 or 4. */
 ALWAYS_INLINE TARGET void FN(load_rows)(const block *b, size_t r, const size_t n_words, const bool rows, vec *words) {
     const uint8_t *at = b->words + r * b->row_step;
     if (!rows) {
@@ -257,7 +258,8 @@ ALWAYS_INLINE TARGET vec FN(beyond)(const uint8_t *planes, const uint8_t *probe,
     vec sum[6], carry[MAX_SLICE_WORDS + 1];
     UNROLL for (size_t i = 0; i < 6; i++) sum[i] = FN(fill)(bias_bits(probe, i));
     for (size_t w = 0; w < n_words; w++)
-        carry[w] = FN(add_word)(planes + w * GROUPS * 2 * PATTERNS * sizeof(vec), program + w * GROUPS * sizeof(uint16_t), sum);
+        carry[w] = FN(add_word)(planes + w * GROUPS * 2 * PATTERNS * sizeof(vec),
+                                program + w * GROUPS * sizeof(uint16_t), sum);
     for (size_t n = n_words, left = n_words, i = 6; left; left /= 2, i++) {
         vec high = FN(fill)(bias_bits(probe, i));
         if (n % 2) carry[n] = (vec){0};

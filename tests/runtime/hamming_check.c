@@ -1,5 +1,5 @@
-/* hamming.c against a plain loop at every level of this processor, for the sanitizers, valgrind and qemu: each buffer is
- * exactly as large as it must be, and lies at an odd address. Prints the levels that ran.
+/* hamming.c against a plain loop at every level of this processor, for the sanitizers, valgrind and qemu: each buffer
+ * is exactly as large as it must be, and lies at an odd address. Prints the levels that ran.
  *
  *     hamming_check [ROUNDS [SEED]]
  */

@@ -55,6 +55,11 @@ def test_every_level_equals_a_plain_loop(tmp_path: Path, compiler: str, options:
     assert check(program, str(rounds)) == list(native.levels()[:-1])
 
 
+def test_a_processor_without_a_level_of_its_own_has_the_portable_one(tmp_path: Path) -> None:
+    program = build(tmp_path, "gcc", "-O2", "-U__x86_64__", "-U__aarch64__", sources=(CHECK, SOURCES / "hamming.c"))
+    assert check(program, "100") == ["portable"]
+
+
 def test_valgrind_finds_nothing(tmp_path: Path) -> None:
     if (valgrind := shutil.which("valgrind")) is None:
         pytest.skip("no valgrind")
