@@ -32,6 +32,7 @@ def new_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
         raise GalleryError(f"{name} is a file; wanted a new or empty folder")
     # In the same folder, so that places relative to it stay right.
     beside = target.with_name(f".{secrets.token_hex(8)}.writing")
+    outcome = "nothing was made"
     try:
         if target.is_dir() and any(target.iterdir()):
             raise GalleryError(f"{name} is not empty; wanted a new or empty folder")
@@ -40,11 +41,12 @@ def new_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
         yield beside
         fsync_folder(beside)
         os.rename(beside, target)  # fails if something has come there meanwhile
+        outcome = "it is there, but a power cut may take it"
         for above in target.parents:  # may be as new as the folder
             if os.access(above, os.R_OK):
                 fsync_folder(above)
     except OSError as error:
-        raise GalleryError(f"{name} cannot be written: {error.strerror or error}; nothing was made") from error
+        raise GalleryError(f"{name} cannot be written: {error.strerror or error}; {outcome}") from error
     except GalleryError as error:
         # What the writer of a gallery says of safe tiles is not so here.
         what, ours = str(error).partition(";")[0], display_path(beside)

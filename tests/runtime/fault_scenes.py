@@ -3,7 +3,8 @@
     LD_PRELOAD=faulty_disk.so python fault_scenes.py SCENE FOLDER LOG SEED
 
 The folder is empty. Marks in the log tell what the gallery may be from there on: a list of views as JSON, null for no
-gallery. Before a change they are the old and the new one; once it is acknowledged, the new one alone.
+gallery. Before a change they are the old and the new one; once it is acknowledged, the new one alone. SCENE may also
+be an operation of fault_operations.py, with the marks "begun" and "done".
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from pathlib import Path
 from duch.gallery import Gallery, GalleryWriter
 
 if __package__:
+    from .fault_operations import OPERATIONS, Operation, quietly
     from .faulty_disk import KILL, KILL_HALF, FaultyDisk
     from .faulty_gallery import View, put, view, writer
 else:
+    from fault_operations import OPERATIONS, Operation, quietly
     from faulty_disk import KILL, KILL_HALF, FaultyDisk
     from faulty_gallery import View, put, view, writer
 
@@ -38,6 +41,7 @@ class Scene:
         self.folder, self.chance = folder / GALLERY, random.Random(seed)
         self.view: View = {}
         self.version = 0
+        self.may_be(None, {})
 
     def may_be(self, *views: View | None) -> None:
         self.disk.mark(json.dumps(views))
@@ -62,7 +66,6 @@ class Scene:
 
     def alone(self) -> None:
         """A writer that opens, changes some and closes."""
-        self.may_be(None, {})
         for _ in range(6):
             with self.open() as out:
                 self.may_be(self.view)
@@ -75,31 +78,20 @@ class Scene:
 
     def beside_a_reader(self) -> None:
         """The same beside a reader, so that the write-ahead log is never removed."""
-        self.may_be(None, {})
         self.open().close()
         self.may_be({})
         with reader(self.folder):
-            self.alone_again()
-
-    def alone_again(self) -> None:
-        for _ in range(5):
-            with self.open() as out:
-                for _ in range(self.chance.randint(0, 4)):
-                    change, new = self.next_change()
-                    self.may_be(self.view, new)
-                    change(out)
-                    self.view = new
-                    self.may_be(self.view)
+            self.alone()
 
     def killed_beside_a_reader(self) -> None:
         """Writers that are killed, one after another, beside a reader who keeps SQLite from recovering in between."""
-        self.may_be(None, {})
         self.open().close()
         self.may_be({})
+        ghosts: list[View] = []  # what was killed, and may still stand in the log
         with reader(self.folder):
             for _ in range(12):
                 change, new = self.next_change()
-                self.may_be(self.view, new)
+                self.may_be(self.view, new, *ghosts)
                 child = os.fork()
                 if not child:
                     self.disk.arm(self.chance.choice([KILL, KILL_HALF]), self.chance.randint(1, 30))
@@ -109,15 +101,18 @@ class Scene:
                     os._exit(0)
                 _, status = os.waitpid(child, 0)
                 if status == 0:
-                    self.view = new
+                    self.view, ghosts = new, []
                 elif os.WTERMSIG(status) != signal.SIGKILL:
                     sys.exit(f"the writer ended with {status}")
                 else:
                     found = view(self.folder)
+                    if found not in (self.view, new):
+                        sys.exit("a killed change was done in part")
                     if found == new:  # what a reader has seen stays
                         self.may_be(new)
-                    elif found != self.view:
-                        sys.exit("a killed change was done in part")
+                        ghosts = []
+                    else:
+                        ghosts.append(new)
                     self.view = found
 
 
@@ -148,6 +143,18 @@ SCENES = {
     "killed beside a reader": Scene.killed_beside_a_reader,
 }
 
+
+def record(disk: FaultyDisk, operation: Operation, folder: Path) -> None:
+    """One operation of fault_operations.py; marked when it begins and when it was told as done."""
+    operation.prepare(folder)
+    disk.mark("begun")
+    quietly(operation.run, folder)
+    disk.mark("done")
+
+
 if __name__ == "__main__":
     name, folder, log, seed = sys.argv[1:]
-    SCENES[name](Scene(Path(folder), Path(log), int(seed)))
+    if name in SCENES:
+        SCENES[name](Scene(Path(folder), Path(log), int(seed)))
+    else:
+        record(FaultyDisk(Path(folder), Path(log)), OPERATIONS[name], Path(folder))

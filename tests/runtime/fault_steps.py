@@ -3,8 +3,8 @@
     LD_PRELOAD=faulty_disk.so python fault_steps.py FOLDER OPERATION FAULT [--every N] [--beside-a-reader]
 
 For the first write, sync, removal ... of the operation, then for the second and so on: the operation starts on a
-fresh copy of a gallery, in a process of its own, and the fault hits that step. Afterwards the gallery must be the old
-or the new one and nothing else, and the next writer must find it whole. Prints one JSON object.
+fresh copy of a folder, in a process of its own, and the fault hits that step. Afterwards the old state must be there or
+the new one and nothing else, and the next one who comes must be able to go on. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import argparse
 import errno
 import json
 import os
-import shutil
 import signal
 import sys
+import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,13 +25,15 @@ from pathlib import Path
 from duch.errors import DuchError
 
 if __package__:
+    from .fault_operations import ONE, OPERATIONS, copy
     from .fault_scenes import reader
     from .faulty_disk import FAIL, FAIL_HALF, FAIL_ONCE, KILL, KILL_HALF, FaultyDisk
-    from .faulty_gallery import View, check, check_tidy, put, view, writer
+    from .faulty_gallery import put, writer
 else:
+    from fault_operations import ONE, OPERATIONS, copy
     from fault_scenes import reader
     from faulty_disk import FAIL, FAIL_HALF, FAIL_ONCE, KILL, KILL_HALF, FaultyDisk
-    from faulty_gallery import View, check, check_tidy, put, view, writer
+    from faulty_gallery import put, writer
 
 FAULTS = {
     "killed": (KILL, 0),
@@ -40,58 +42,10 @@ FAULTS = {
     "disk full in a write": (FAIL_HALF, errno.ENOSPC),
     "I/O error": (FAIL_ONCE, errno.EIO),
     "I/O errors from then on": (FAIL, errno.EIO),
-    "killed twice": (KILL, 0),
+    "killed twice": (KILL, 0),  # the next writer as well, so that only the third one finds what the first one left
 }
-OLD: View = {f"{kind}{i}": i % 4 for i in range(60) for kind in "it"}
-GONE = sorted(OLD)[::3]
-ONE: View = {"i1": 1000}
-# Steps of the second of two writers that are killed, before and after it has written codes.
+# Steps at which the second one is killed, before and after it has written codes.
 SECOND_KILLS = (4, 8, 12, 16)
-
-
-def append(folder: Path) -> View:
-    with writer(folder) as out:
-        put(out, new := {"i3": 77, "new": 5, **{f"t{i}": 9 for i in range(50, 90)}})
-    return OLD | new
-
-
-def append_one(folder: Path) -> View:
-    with writer(folder) as out:
-        put(out, ONE)
-    return OLD | ONE
-
-
-def remove(folder: Path) -> View:
-    with writer(folder) as out:
-        out.remove(GONE)
-    return {name: version for name, version in OLD.items() if name not in GONE}
-
-
-def compact(folder: Path) -> View:
-    with writer(folder) as out:
-        out.compact()
-    return OLD
-
-
-def create(folder: Path) -> View:
-    writer(folder).close()
-    return {}
-
-
-OPERATIONS: dict[str, Callable[[Path], View]] = {
-    "create": create,
-    "append": append,
-    "remove": remove,
-    "compact": compact,
-}
-
-
-def prepare(folder: Path, operation: str) -> None:
-    """The gallery that an operation starts from."""
-    if operation != "create":
-        with writer(folder) as out:
-            put(out, OLD | dict.fromkeys(GONE, 70))
-            put(out, {name: OLD[name] for name in GONE})
 
 
 def in_child(disk: FaultyDisk, how: int, at: int, error: int, call: Callable[[], object]) -> tuple[str, str, int]:
@@ -99,16 +53,26 @@ def in_child(disk: FaultyDisk, how: int, at: int, error: int, call: Callable[[],
     told, tells = os.pipe()
     child = os.fork()
     if not child:
-        message, end = "", "done"
-        disk.arm(how, at, error)
-        try:
-            call()
-        except DuchError as refused:
-            message, end = str(refused), "refused"
-        except BaseException:
-            message, end = traceback.format_exc(), "broken"
-        os.write(tells, json.dumps((end, message, disk.calls())).encode())
-        os._exit(0)
+        with tempfile.TemporaryFile("w+") as said:
+            os.dup2(said.fileno(), 1)
+            os.dup2(said.fileno(), 2)
+            message, end = "", "done"
+            disk.arm(how, at, error)
+            try:
+                call()
+            except DuchError as refused:
+                message, end = str(refused), "refused"
+            except SystemExit as ended:  # a command
+                said.seek(0)
+                lines = said.read()
+                end = {None: "done", 0: "done", 1: "refused"}.get(ended.code, "broken")  # type: ignore[arg-type]
+                message = lines[lines.rfind("duch: ") :].removeprefix("duch: ").removesuffix("\n")
+                if end == "refused" and (lines.count("duch: ") != 1 or "Traceback" in lines):
+                    end, message = "broken", lines
+            except BaseException:
+                message, end = traceback.format_exc(), "broken"
+            os.write(tells, json.dumps((end, message if end != "done" else "", disk.calls())).encode())
+            os._exit(0)
     os.close(tells)
     with os.fdopen(told, "rb") as stream:
         answer = stream.read()
@@ -119,11 +83,9 @@ def in_child(disk: FaultyDisk, how: int, at: int, error: int, call: Callable[[],
     return end, message, calls
 
 
-def verdict(gallery: Path, allowed: list[View | None], where: str) -> View | None:
-    try:
-        return check(gallery, allowed)
-    except Exception as wrong:
-        raise AssertionError(f"{type(wrong).__name__}: {wrong}; after {where}") from wrong
+def append_one(folder: Path) -> None:
+    with writer(folder / "gallery") as out:
+        put(out, ONE)
 
 
 def run(
@@ -136,43 +98,42 @@ def run(
     second_kills: Sequence[int] = SECOND_KILLS,
 ) -> dict[str, object]:
     """All steps of an operation; stops with an AssertionError at the first thing that is wrong."""
-    start, here = base / "start", base / "here"
+    start, here, what = base / "start", base / "here", OPERATIONS[operation]
     disk = FaultyDisk(here)
     start.mkdir()
-    prepare(start / "gallery", operation)
-    shutil.copytree(start, here)
-    gallery = here / "gallery"
-    calls = in_child(disk, 0, 0, 0, lambda: OPERATIONS[operation](gallery))[2]
-    new = view(gallery)
-    old = None if operation == "create" else view(start / "gallery")
+    what.prepare(start)
+    copy(start, here)
+    end, message, calls = in_child(disk, 0, 0, 0, lambda: what.run(here))
+    assert end == "done", f"{operation} without a fault: {end} {message}"
+    what.learn(here)
     how, error = FAULTS[fault]
     ends: Counter[str] = Counter()
     messages: Counter[str] = Counter()
     for at in range(1, calls + 1, every):
         for second in second_kills if fault == "killed twice" else (0,):
-            shutil.rmtree(here)
-            shutil.copytree(start, here)
-            allowed = [old, new]
+            copy(start, here)
             with ExitStack() as around:
-                if beside_a_reader and old is not None:
-                    around.enter_context(reader(gallery))
-                end, message, _ = in_child(disk, how, at, error, lambda: OPERATIONS[operation](gallery))
+                if beside_a_reader and (here / "gallery").exists():
+                    around.enter_context(reader(here / "gallery"))
+                end, message, _ = in_child(disk, how, at, error, lambda: what.run(here))
                 where = f"{operation}, {fault} at step {at} of {calls}: {end} {message}"
                 if end in ("broken", "killed") and end != fault.partition(" ")[0]:
                     raise AssertionError(where)
                 if end == "refused" and ("\n" in message or not message):
                     raise AssertionError(f"not one line: {where}")
-                if end == "done":
-                    allowed = [new]
-                if second:
-                    in_child(disk, KILL, second, 0, lambda: append_one(gallery))
-                    allowed += [tiles | ONE for tiles in allowed if tiles is not None]
-                else:  # the next writer comes while the reader is there, and again afterwards
-                    found = verdict(gallery, allowed, where)
-            if second:
-                found = verdict(gallery, allowed, f"{where}, then at step {second}")
-            check_tidy(gallery)
-            ends[f"{end}, {'old' if found == old else 'new'} state"] += 1
+                if end == "refused" and fault == "I/O errors from then on":
+                    end = "refused by a dead disk"
+                try:
+                    if second:
+                        in_child(disk, KILL, second, 0, lambda: append_one(here))
+                        end, where = ("killed twice" if end == "killed" else end), f"{where}, then at step {second}"
+                        around.close()  # the reader goes before the third one comes
+                    state = what.look(here, end)
+                    around.close()
+                    what.tidy(here)
+                except Exception as wrong:
+                    raise AssertionError(f"{type(wrong).__name__}: {wrong}; after {where}") from wrong
+            ends[f"{end}, {state} state"] += 1
             messages[message.replace(str(here), "")] += 1
     return {"operation": operation, "fault": fault, "steps": calls, "ends": ends, "messages": messages}
 

@@ -87,7 +87,7 @@ def check_whole(folder: Path) -> None:
 def check_tidy(folder: Path) -> None:
     """A writer who comes by when no reader is there leaves the files of the current generation, and no log."""
     check_whole(folder)
-    writer(folder, create=False).close()
+    Gallery.writer(folder).close()
     names = sorted(re.sub(r"\d+", "N", path.name) for path in folder.iterdir())
     assert names == ["catalog.sqlite", "codes-N.bin", "columns-N.bin", "writer.lock"], names
 

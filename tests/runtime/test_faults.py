@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from . import faulty_disk
-from .fault_scenes import GALLERY
-from .fault_steps import FAULTS, OPERATIONS
-from .faulty_disk import CHOICES, Disk
-from .faulty_gallery import check, check_tidy
+from .fault_operations import OPERATIONS
+from .fault_steps import FAULTS
+from .power_cuts import power_cuts
 
 HERE = Path(__file__).parent
 
@@ -82,31 +80,16 @@ def test_a_commit_that_a_kill_cut_short_does_not_come_back_after_the_next_writer
 # --- a power cut ---
 
 
-def power_cuts(base: Path, library: Path, scene: str, *, seed: int, states: int) -> None:
-    """Record a writer at work, and look at some of the disks that a power cut may leave."""
-    root, log = base / "disk", base / "log"
-    root.mkdir(parents=True)
-    run(library, "fault_scenes.py", scene, root, log, str(seed))
-    disk, chance = Disk(root, log), random.Random(seed)
-    n_events = sum(1 for _ in Disk(root, log).events())
-    chosen = set(chance.sample(range(1, n_events + 1), min(states, n_events)))
-    for event in disk.events():
-        if event in chosen and disk.marks:
-            choice, state = chance.choice(CHOICES), base / f"state {event}"
-            disk.lay_out(state, choice, chance)
-            try:
-                check(state / GALLERY, json.loads(disk.marks[-1]))
-                check_tidy(state / GALLERY)
-            except Exception as wrong:
-                raise AssertionError(f"{scene} {seed}: cut after event {event}, {choice}: {wrong}") from wrong
-    disk.lay_out(base / "end", "all", chance)
-    for file in root.rglob("*"):
-        if file.is_file() and not file.name.endswith("-shm"):  # else something went past the watch
-            assert (base / "end" / file.relative_to(root)).read_bytes() == file.read_bytes(), file
-
-
 def test_a_new_gallery_is_there_after_a_power_cut_with_the_folders_above_it(tmp_path: Path, library: Path) -> None:
     power_cuts(tmp_path, library, "alone", seed=0, states=12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("operation", ["merge", "export", "export Parquet", "import", "import into"])
+def test_a_power_cut_leaves_what_was_told_as_made(tmp_path: Path, library: Path, operation: str) -> None:
+    if operation == "export Parquet":
+        pytest.importorskip("pyarrow")
+    power_cuts(tmp_path, library, operation, seed=0, states=60)
 
 
 @pytest.mark.slow
