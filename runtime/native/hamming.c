@@ -1,9 +1,9 @@
 /* Exact Hamming search; hamming.h says what it does, hamming_level.h how a block is scanned.
  *
- * A search reads the gallery once, block by block, for a batch of queries. A block is small enough for the caches. Codes
- * of one, two or four 64-bit words are read where they lie; others, and allowed rows that lie apart, are first copied word
- * by word. Each query keeps the rows that are nearer than its limit; once it has k of them the limit is the distance of
- * the k-th, and what comes later has to be nearer than that: at an equal distance the earlier row wins.
+ * A search reads the gallery once, block by block, for a batch of queries. A block is small enough for the caches.
+ * Codes of one, two or four 64-bit words are read where they lie; others, and allowed rows that lie apart, are first
+ * copied word by word. Each query keeps the rows that are nearer than its limit; once it has k of them the limit is the
+ * distance of the k-th, and what comes later has to be nearer than that: at an equal distance the earlier row wins.
  */
 #include "hamming.h"
 
@@ -17,9 +17,11 @@
 #include <pthread.h>
 #endif
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(DUCH_PORTABLE)
+#define ON_X86
 #include <immintrin.h>
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !defined(DUCH_PORTABLE)
+#define ON_ARM
 #include <arm_neon.h>
 #endif
 
@@ -112,7 +114,7 @@ ALWAYS_INLINE void offer(query *q, const block *b, size_t r, unsigned distance) 
 }
 
 /* A probe is a query as slices want it, in few bytes, for all of a batch pass through the first-level cache with every
- * slice: MAX_BIAS masks of 32 bits, the bits of 2^m - limit; then, for each group of bits, how many bytes into the group's
+ * slice: MAX_BIAS masks of 32 bits, the bits of 2^m - limit; then, for each group of bits, how many bytes into its
  * planes those of the query's pattern are, in 16 bits. */
 ALWAYS_INLINE size_t probe_bytes(size_t n_words) {
     return MAX_BIAS * sizeof(uint32_t) + n_words * GROUPS * sizeof(uint16_t);
@@ -162,15 +164,15 @@ typedef struct {
     } while (0)
 
 /* Loaded once, into a register: else the compiler reads it again for each of its uses. */
-#if defined(__x86_64__)
+#ifdef ON_X86
 #define IN_REGISTER(v) __asm__("" : "+v"(v))
-#elif defined(__aarch64__)
+#elif defined(ON_ARM)
 #define IN_REGISTER(v) __asm__("" : "+w"(v))
 #else
 #define IN_REGISTER(v) (void)(v)
 #endif
 
-#if defined(__x86_64__)
+#ifdef ON_X86
 
 #define LEVEL avx512
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vpopcntdq,popcnt,bmi")))
@@ -233,7 +235,7 @@ static bool has_avx2(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("bmi");
 }
 
-#elif defined(__aarch64__)
+#elif defined(ON_ARM)
 
 #define LEVEL neon
 #define TARGET
@@ -289,10 +291,10 @@ ALWAYS_INLINE uint64_t count_word(uint64_t x) {
 static bool has_portable(void) { return true; }
 
 static const level LEVELS[] = {
-#if defined(__x86_64__)
+#ifdef ON_X86
     {"avx512", 8, {20, 36}, has_avx512, count_block_avx512, slice_avx512},
     {"avx2", 4, {8, 8}, has_avx2, count_block_avx2, slice_avx2},
-#elif defined(__aarch64__)
+#elif defined(ON_ARM)
     {"neon", 2, {8, 8}, has_neon, count_block_neon, slice_neon},
 #endif
     {"portable", 2, {4, 4}, has_portable, count_block_portable, slice_portable},

@@ -5,6 +5,8 @@
  *
  *     cc -std=c11 -O3 -c hamming.c
  *
+ * -DDUCH_PORTABLE leaves out what is written for one processor alone, for a small program.
+ *
  * A code is n_bytes bytes, so it has 8 * n_bytes bits. The distance of two codes is the number of bits that differ; the
  * order of the bits does not matter. The codes of a gallery lie one after another without gaps, row 0 first, and are
  * read where they are: in memory or in a mapped file, at any address. Equal distances are ordered by row, so a question

@@ -12,10 +12,10 @@
  *     FIRST_WORD, SECOND_WORD    from two such vectors, the former and the latter word. The lanes above will do.
  *
  * There are two ways through a block. `count_block` counts the ones of code ^ query word by word: the way for few
- * queries, where memory is the limit. `slice` is for batches: it turns LANES * 64 rows into planes, plane j holding bit j
- * of each of them, and adds up the bits that differ from a query's with adders of whole planes. The planes are made once
- * and serve all queries, and so do the sums of each three bits. With AVX-512 a query then takes 79 operations for 512 rows
- * of 64 bits, where counting takes 3 for 8 rows: 0.035 and 0.08 ns a row (Sapphire Rapids, 3.5 GHz). */
+ * queries, where memory is the limit. `slice` is for batches: it turns LANES * 64 rows into planes, plane j holding bit
+ * j of each of them, and adds up the bits that differ from a query's with adders of whole planes. The planes are made
+ * once and serve all queries, and so do the sums of each three bits. With AVX-512 a query then takes 79 operations for
+ * 512 rows of 64 bits, where counting takes 3 for 8 rows: 0.035 and 0.08 ns a row (Sapphire Rapids, 3.5 GHz). */
 
 #define JOIN_(name, level) name##_##level
 #define JOIN(name, level) JOIN_(name, level)
