@@ -103,8 +103,6 @@ def within_radius(
                         full.append(query)
                     else:
                         results[query] = (distances[i, : found[i]].copy(), rows[i, : found[i]].copy())
-            if full and room > tables.n_rows:
-                raise DamagedTableError  # more hits than rows
             left, room = np.array(full, dtype=np.int64), min(room * _ROOM_GROWTH, tables.n_rows + 1)
         tail, tail_allowed = _tail(codes, tables, allowed)
         if len(tail) and results:
