@@ -44,7 +44,10 @@ enum {
     PATTERNS = 8,         /* of three bits */
     MAX_SLICE_WORDS = 16, /* longer codes are counted: the planes would leave the second-level cache */
     MAX_BATCH = 256,      /* queries that read a block together */
-    MAX_BIAS = 11         /* planes of a sum of MAX_SLICE_WORDS words */
+    MAX_BIAS = 11,        /* planes of a sum of MAX_SLICE_WORDS words */
+    /* Bytes. Of 0 / 512 / 1024 / 2048 / 4096, one query of 128 bits with AVX-512: 90 / 97 / 98 / 99 / 99 % of the
+     * bandwidth of reading alone; of 64 bits with AVX2: 83 / 80 / 88 / 97 / 97 %. */
+    AHEAD = 2048
 };
 /* A thread costs some 20 microseconds to start; this many words of codes against queries take at least 30. */
 #define THREAD_WORDS 1e6
@@ -76,6 +79,11 @@ ALWAYS_INLINE uint64_t load_word(const uint8_t *at) {
     uint64_t word;
     memcpy(&word, at, sizeof word);
     return word;
+}
+
+/* Asks for memory before it is needed; it may lie past the end of the codes, where there is nothing to be had. */
+ALWAYS_INLINE void prefetch(const uint8_t *at, size_t ahead) {
+    __builtin_prefetch((const void *)((uintptr_t)at + ahead));
 }
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
@@ -359,7 +367,10 @@ static void read_words(const hamming_gallery *g, int64_t first, const int64_t *r
     const size_t n_bytes = (size_t)g->n_bytes, whole = n_bytes / 8, rest = n_bytes % 8;
     for (size_t r = 0; r < n; r++) {
         const uint8_t *code = g->codes + (size_t)(rows ? rows[r] : first + (int64_t)r) * n_bytes;
-        if (rows && r + 16 < n) __builtin_prefetch(g->codes + (size_t)rows[r + 16] * n_bytes);
+        if (!rows)
+            prefetch(code, AHEAD);
+        else if (r + 16 < n)
+            prefetch(g->codes, (size_t)rows[r + 16] * n_bytes);
         for (size_t w = 0; w < whole; w++) memcpy(words + 8 * (w * pitch + r), code + 8 * w, 8);
         if (rest) {
             const uint64_t word = load_end(code + 8 * whole, rest);
@@ -411,7 +422,7 @@ static void pick(reader *in, int64_t first, size_t n) {
         uint64_t bits = allowed_bits(g->allow, first + (int64_t)i, n - i);
         for (; bits; bits &= bits - 1) {
             const int64_t row = first + (int64_t)i + __builtin_ctzll(bits);
-            __builtin_prefetch(g->codes + (size_t)row * (size_t)g->n_bytes);
+            prefetch(g->codes, (size_t)row * (size_t)g->n_bytes);
             in->picked[in->n_picked++] = row;
         }
     }

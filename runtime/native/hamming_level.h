@@ -110,6 +110,8 @@ ALWAYS_INLINE TARGET void FN(count_shared)(const block *b, query *queries, const
         for (size_t s = 0; s < shared; s++) least[s] = (vec){0} + UINT32_MAX;
         for (size_t i = 0; i < 64; i += LANES) {
             vec words[4];
+            for (size_t at = 0; at < 8 * LANES * n_words; at += 64)
+                prefetch(b->words + (r + i) * b->row_step, AHEAD + at);
             if (n_words <= 4) FN(load_rows)(b, r + i, n_words, rows, words);
             for (size_t s = 0; s < shared; s++)
                 least[s] = LESSER(least[s], n_words <= 4 ? FN(distances)(words, queries[s].code, n_words)
