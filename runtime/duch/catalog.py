@@ -8,16 +8,17 @@ Nothing here knows of the codes file; `duch.gallery` keeps the two in step.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote
 
 from .display import display_path
-from .errors import GalleryCorruptError, GalleryError, GalleryLockedError, GalleryMismatchError
+from .errors import GalleryCorruptError, GalleryError, GalleryLockedError, GalleryMismatchError, one_line
 from .mapped_file import FORMAT_VERSION
 from .tile import COLUMNS, Modality, StoredTile, Value, from_values, row_crc, to_values
 
@@ -38,6 +39,14 @@ CREATE TABLE batches (
 CREATE TABLE meta (key TEXT PRIMARY KEY, value, crc INTEGER NOT NULL);
 INSERT INTO meta VALUES ('format_version', {FORMAT_VERSION}, 0);
 """
+# What the values of table meta may be.
+_SOUND: tuple[tuple[str, Any, Callable[[Any], bool]], ...] = (
+    ("generation", int, lambda value: value > 0),
+    *((key, int, lambda value: 0 <= value < 2**62) for key in ("committed", "next_seq", "live_images", "live_texts")),
+    ("fingerprint", str, lambda value: re.fullmatch("[0-9a-f]{64}", value) is not None),
+    ("n_bits", int, lambda value: 0 < value < 2**32 and value % 8 == 0),
+    *((key, str | None, lambda value: "\0" not in (value or "")) for key in ("root", "bundle_hint")),
+)
 _PATIENCE_S = 30  # for what another process does to the catalog
 _KEYS_PER_QUERY = 500  # older SQLite takes at most 999 parameters
 
@@ -195,7 +204,16 @@ class Catalog:
             value, crc = found.get(key, (None, None))
             if row_crc((key, value)) != crc:
                 raise self.damaged(f"{key!r} of table meta")
-        return Meta(**{key: found[key][0] for key in Meta.__annotations__})
+        for key, kind, is_sound in _SOUND:
+            value = found[key][0]
+            if not (isinstance(value, kind) and is_sound(value)):  # not damage, but what another program wrote
+                raise self.damaged(f"{key!r} of table meta", f"is {str(value)[:80]!r}")
+        meta = Meta(**{key: found[key][0] for key in Meta.__annotations__})
+        if not meta.live_images + meta.live_texts <= meta.committed <= meta.next_seq:
+            raise self.damaged(
+                "'committed' of table meta", f"is {meta.committed}, less than live tiles or over next_seq"
+            )
+        return meta
 
     def set_meta(self, key: str, value: Value) -> None:
         """Write one value of the meta table."""
@@ -231,7 +249,7 @@ class Catalog:
         # From the stored values and not from the tile, so that what another program wrote keeps its exact form.
         changes = ((generation, row_crc((*values[:-1], generation)), values[0]) for values in buried)
         self._connection.executemany("UPDATE tiles SET deleted = ?, crc = ? WHERE seq = ?", changes)
-        return [from_values(values) for values in buried]
+        return list(self._tiles(buried))
 
     def find(self, tile_id: str) -> StoredTile | None:
         """The live tile of this id.
@@ -239,7 +257,7 @@ class Catalog:
         Raises:
             GalleryCorruptError: its row differs from its CRC.
         """
-        return next(map(from_values, self._find([tile_id])), None)
+        return next(self._tiles(self._find([tile_id])), None)
 
     def find_all(self, ids: Sequence[str]) -> dict[str, StoredTile]:
         """The live tiles of these ids.
@@ -247,7 +265,7 @@ class Catalog:
         Raises:
             GalleryCorruptError: one of their rows differs from its CRC.
         """
-        return {tile.id: tile for tile in map(from_values, self._find(ids))}
+        return {tile.id: tile for tile in self._tiles(self._find(ids))}
 
     def tiles_of_seqs(self, seqs: Sequence[int]) -> dict[int, StoredTile]:
         """The tiles of these seqs, tombstones among them, each checked against its CRC.
@@ -255,7 +273,7 @@ class Catalog:
         Raises:
             GalleryCorruptError: a row differs from its CRC.
         """
-        tiles = map(from_values, self._select("seq IN ({})", seqs))
+        tiles = self._tiles(self._select("seq IN ({})", seqs))
         return {tile.seq: tile for tile in tiles}
 
     def live_ids(self, modality: Modality) -> Iterator[str]:
@@ -309,12 +327,19 @@ class Catalog:
             if free > pages // 4:
                 self._connection.execute("VACUUM")
 
-    def damaged(self, what: str) -> GalleryCorruptError:
-        """The error for a row that differs from its CRC."""
+    def damaged(self, what: str, how: str = "differs from its checksum") -> GalleryCorruptError:
+        """The error for a row that differs from its CRC, or cannot be."""
         return GalleryCorruptError(
-            f"{display_path(self.file)} is damaged: {what} differs from its checksum; "
+            f"{display_path(self.file)} is damaged: {what} {how}; "
             "restore the gallery from a copy, or index again into a new folder"
         )
+
+    def _tiles(self, rows: Iterable[tuple[Value, ...]]) -> Iterator[StoredTile]:
+        for values in rows:
+            try:
+                yield from_values(values)
+            except (ValueError, RecursionError) as error:
+                raise self.damaged(f"tile {values[0]!r} of table tiles", f"has {one_line(error)}") from error
 
     def _find(self, ids: Sequence[str]) -> Iterator[tuple[Value, ...]]:
         return self._select("deleted = 0 AND id IN ({})", ids)
@@ -367,12 +392,12 @@ def sqlite_errors(file: Path) -> Iterator[None]:
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise GalleryLockedError(f"{name} is locked by another program; wait for it to end") from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise GalleryError(f"{name} cannot be written or read ({error})") from error
+            raise GalleryError(f"{name} cannot be written or read ({one_line(error)})") from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
             advice = "check its permissions and the room on the disk"
-            raise GalleryError(f"{name} cannot be opened ({error}); {advice}") from error
+            raise GalleryError(f"{name} cannot be opened ({one_line(error)}); {advice}") from error
         raise GalleryCorruptError(
-            f"{name} is damaged or no catalog of a gallery ({error}); restore the gallery from a copy"
+            f"{name} is damaged or no catalog of a gallery ({one_line(error)}); restore the gallery from a copy"
         ) from error
 
 

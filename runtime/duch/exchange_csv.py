@@ -163,7 +163,7 @@ def _open_codes(file: Path, n_bits: int) -> tuple[BinaryIO, int]:
             version = np.lib.format.read_magic(stream)
             read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             shape, fortran_order, dtype = read[version](stream)
-        except (ValueError, KeyError, EOFError) as error:
+        except Exception as error:  # a broken header raises nearly anything
             raise InputError(f"{name} is no NPY file of version 1 or 2: {one_line(error)[:200]}") from None
         if len(shape) != 2 or shape[1] != n_bits // 8 or dtype != np.uint8 or fortran_order:
             raise InputError(f"{name} holds {dtype} {shape}; wanted uint8 (n, {n_bits // 8}), row after row")

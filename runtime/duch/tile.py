@@ -167,8 +167,23 @@ def to_values(tile: StoredTile) -> tuple[Value, ...]:
 
 
 def from_values(values: Sequence[Any]) -> StoredTile:
-    """The tile of a row, from the values of `COLUMNS`; the inverse of `to_values`."""
+    """The tile of a row, from the values of `COLUMNS`; the inverse of `to_values`.
+
+    Raises:
+        ValueError: no tile has these values; another program wrote them.
+    """
     seq, tile_id, modality, uri, text, size, mtime_ns, *edges, time_us, attributes, code_crc, deleted = values
+    if (
+        not (isinstance(tile_id, str) and modality in MODALITIES)
+        or not all(value is None or isinstance(value, str) for value in (uri, text, attributes))
+        or not all(value is None or isinstance(value, int) for value in (size, mtime_ns, time_us))
+        or {type(edge) for edge in edges} not in ({float}, {type(None)})
+        or not (isinstance(code_crc, int) and isinstance(deleted, int))
+    ):
+        raise ValueError("a value of another type than its column's")
+    known = {} if attributes is None else json.loads(attributes)
+    if not isinstance(known, dict):
+        raise ValueError("attributes that are no JSON object")
     return StoredTile(
         seq=seq,
         id=tile_id,
@@ -179,7 +194,7 @@ def from_values(values: Sequence[Any]) -> StoredTile:
         mtime_ns=mtime_ns,
         footprint=None if edges[0] is None else (edges[0], edges[1], edges[2], edges[3]),
         time_us=time_us,
-        attributes={} if attributes is None else json.loads(attributes),
+        attributes=known,
         code_crc=code_crc,
         deleted=deleted,
     )
