@@ -68,6 +68,7 @@ def test_pairs_of_one_kind_get_nearer_codes_than_pairs_of_two_across_modalities(
     assert distance[same].mean() + 0.5 < distance[~same].mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_seed_gives_the_same_codes_again_and_leaves_the_global_generator_alone(name):
     image, text, _ = clusters()
@@ -80,6 +81,7 @@ def test_a_seed_gives_the_same_codes_again_and_leaves_the_global_generator_alone
     assert torch.equal(first.relax_text_features(text), second.relax_text_features(text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(BASELINES) - {"cca"}))
 def test_another_seed_gives_other_codes(name):
     image, text, _ = clusters()
@@ -328,6 +330,7 @@ def test_the_distribution_is_of_different_pairs_only():
     assert found.right_scale > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", [fit_djsrh, fit_jdsh])
 def test_fewer_pairs_than_a_batch_are_one_batch(fit):
     image, text, _ = clusters(n=20)

@@ -141,6 +141,7 @@ def test_overwrite_replaces_a_checkpoint_but_nothing_beside_it(dataset, tmp_path
     assert not same(first, weights(tmp_path / "out"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [31, 16, 2, 64])
 def test_every_pair_gets_a_shared_code_in_every_epoch(dataset, tmp_path, batch_size, monkeypatch):
     shared_codes = []
