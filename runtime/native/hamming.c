@@ -61,7 +61,7 @@ typedef struct {
     uint64_t biased;         /* one more than the limit that the probe was made for */
     uint64_t *kept;          /* distance << 48 | row; among equal distances in the order of the rows */
     size_t n_kept, capacity;
-    uint64_t *histogram;     /* kept rows by distance */
+    size_t *histogram;       /* kept rows by distance */
     size_t k, under;         /* how many are wanted, how many are nearer than the limit */
     int64_t found;           /* by a radius search, kept or not */
     bool bounded;            /* the limit falls as rows are found (top k), or stays (radius) */
@@ -412,7 +412,7 @@ ALWAYS_INLINE uint64_t allowed_bits(const uint8_t *allow, int64_t first, size_t 
 
 static size_t count_allowed(const uint8_t *allow, int64_t first, size_t n) {
     size_t count = 0;
-    for (size_t i = 0; i < n; i += 64) count += count_word(allowed_bits(allow, first + (int64_t)i, n - i));
+    for (size_t i = 0; i < n; i += 64) count += (size_t)count_word(allowed_bits(allow, first + (int64_t)i, n - i));
     return count;
 }
 
@@ -507,7 +507,7 @@ static size_t lay_out(task *t, uint8_t *memory) {
     uint8_t *probes = part(memory, &used, sliced ? s->batch * probe_bytes(s->n_words) : 0);
     for (size_t i = 0; i < s->batch; i++) {
         uint64_t *code = part(memory, &used, s->n_words * sizeof *code);
-        uint64_t *histogram = part(memory, &used, (s->n_bits + 2) * sizeof *histogram);
+        size_t *histogram = part(memory, &used, (s->n_bits + 2) * sizeof *histogram);
         uint64_t *kept = part(memory, &used, capacity * sizeof *kept);
         if (memory)
             t->states[i] = (query){.code = code, .probe = sliced ? probes + i * probe_bytes(s->n_words) : NULL,
@@ -583,7 +583,7 @@ static void write_results(const search *s, query *q, int64_t i) {
     }
     int32_t *distances = s->distances + (size_t)i * s->width;
     int64_t *rows = s->rows + (size_t)i * s->width;
-    uint64_t *place = q->histogram; /* of the next row at each distance */
+    size_t *place = q->histogram; /* of the next row at each distance */
     memset(place, 0, (s->n_bits + 2) * sizeof *place);
     for (size_t j = 0; j < q->n_kept; j++) place[(q->kept[j] >> 48) + 1]++;
     for (size_t d = 0; d <= s->n_bits; d++) place[d + 1] += place[d];
@@ -689,7 +689,8 @@ static int search_in_threads(search *s, int64_t n_queries, int n_threads) {
 }
 
 static bool is_usable(const hamming_gallery *g) {
-    if (!g || g->n_rows < 0 || g->n_rows > HAMMING_MAX_ROWS || g->n_bytes < 1 || g->n_bytes > HAMMING_MAX_BYTES)
+    if (!g || g->n_rows < 0 || g->n_rows > HAMMING_MAX_ROWS || g->n_bytes < 1 || g->n_bytes > HAMMING_MAX_BYTES ||
+        g->n_rows > PTRDIFF_MAX / g->n_bytes)
         return false;
     if ((!g->codes && g->n_rows) || (g->allow && g->listed) || g->n_listed < 0) return false;
     for (int64_t i = 0, above = -1; g->listed && i < g->n_listed; above = g->listed[i++])
@@ -697,7 +698,13 @@ static bool is_usable(const hamming_gallery *g) {
     return true;
 }
 
+/* Whether an array of n_queries * width results can be. */
+static bool has_room(int64_t n_queries, int64_t width) {
+    return width <= PTRDIFF_MAX / (int64_t)sizeof(int64_t) / n_queries;
+}
+
 static int start(search *s, int64_t n_queries, int n_threads) {
+    if (s->k > (size_t)PTRDIFF_MAX / 32) return HAMMING_NO_MEMORY; /* the size of the scratch would not fit a size_t */
     s->level = current_level();
     s->n_bits = (size_t)s->gallery->n_bytes * 8;
     s->n_words = (s->n_bits + 63) / 64;
@@ -716,7 +723,7 @@ int hamming_top_k(const hamming_gallery *gallery, const uint8_t *queries, int64_
     if (!is_usable(gallery) || n_queries < 0 || k < 1 || n_threads < 1 || n_threads > HAMMING_MAX_THREADS)
         return HAMMING_BAD_ARGUMENT;
     if (n_queries == 0) return HAMMING_OK;
-    if (!queries || !distances || !rows) return HAMMING_BAD_ARGUMENT;
+    if (!queries || !distances || !rows || !has_room(n_queries, k)) return HAMMING_BAD_ARGUMENT;
     const int64_t reachable = gallery->listed ? gallery->n_listed : gallery->n_rows;
     search s = {.gallery = gallery, .queries = queries, .width = (size_t)k, .bounded = true,
                 .distances = distances, .rows = rows};
@@ -731,7 +738,8 @@ int hamming_within(const hamming_gallery *gallery, const uint8_t *queries, int64
         capacity < 0)
         return HAMMING_BAD_ARGUMENT;
     if (n_queries == 0) return HAMMING_OK;
-    if (!queries || !found || (capacity && (!distances || !rows))) return HAMMING_BAD_ARGUMENT;
+    if (!queries || !found || (capacity && (!distances || !rows)) || !has_room(n_queries, capacity))
+        return HAMMING_BAD_ARGUMENT;
     const int64_t reachable = gallery->listed ? gallery->n_listed : gallery->n_rows;
     search s = {.gallery = gallery, .queries = queries, .width = (size_t)capacity, .bounded = false,
                 .distances = distances, .rows = rows, .found = found};

@@ -15,8 +15,10 @@
  * Ownership: the caller owns every array; nothing is kept after a call returns.
  * Memory: a call allocates scratch that does not grow with the gallery: for each thread 0.1 MB, 23 kB for each 64 bits
  * of a code, and for each of the queries that it takes together, at most 256, 8 * bits + 16 * k + 300 bytes; a radius
- * search 8 * capacity instead of 16 * k. All of it is freed before the call returns.
- * Threads: every function may be called from several threads at once, hamming_set_level too.
+ * search 8 * capacity instead of 16 * k. All of it is freed before the call returns. Stack: below 32 kB if optimized.
+ * Threads: every function may be called from several threads at once, hamming_set_level too. A call that starts threads
+ * waits for them; a thread that cannot be started is done without.
+ * Machines: 64- or 32-bit addresses, little- or big-endian integers; compiled by GCC or Clang.
  */
 #ifndef DUCH_HAMMING_H
 #define DUCH_HAMMING_H
@@ -67,7 +69,7 @@ int hamming_within(const hamming_gallery *gallery, const uint8_t *queries, int64
                    int n_threads, int64_t capacity, int32_t *distances, int64_t *rows, int64_t *found);
 
 /* The version of the code in use: "avx512" (with VPOPCNTDQ), "avx2", "neon" or "portable". The best that the processor
- * has, unless hamming_set_level chose another. */
+ * has, unless hamming_set_level chose another. The string is the library's own, as are those of the functions below. */
 const char *hamming_level(void);
 
 /* Use this level in calls that begin later. */

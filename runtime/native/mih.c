@@ -10,7 +10,8 @@
 #ifndef DUCH_NO_THREADS
 #include <pthread.h>
 #endif
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(DUCH_PORTABLE)
+#define ON_X86
 #include <immintrin.h>
 #endif
 
@@ -152,7 +153,7 @@ static void read_portable(search *s, int t, const bucket *buckets, int n_buckets
     read_words(s, t, buckets, n_buckets);
 }
 
-#if defined(__x86_64__)
+#ifdef ON_X86
 __attribute__((target("popcnt"))) static void read_popcnt(search *s, int t, const bucket *buckets, int n_buckets) {
     read_words(s, t, buckets, n_buckets);
 }
@@ -198,7 +199,7 @@ static AVX512 void read_2_avx512(search *s, int t, const bucket *buckets, int n_
 #endif
 
 static reader *choose_reader(int n_words) {
-#if defined(__x86_64__)
+#ifdef ON_X86
     const char *level = hamming_level();
     if (strcmp(level, "avx512") == 0 && n_words == 1) return read_1_avx512;
     if (strcmp(level, "avx512") == 0 && n_words == 2) return read_2_avx512;
@@ -393,7 +394,7 @@ static bool is_table(const mih_table *table, int64_t n_rows, int32_t n_bytes) {
 }
 
 ALWAYS_INLINE void counting_sort(const mih_table *table, const uint8_t *codes, int64_t n_rows, const int64_t n_bytes) {
-    const uint64_t n_keys = UINT64_C(1) << table->key_bits, n_words = (uint64_t)(n_bytes + 7) / 8;
+    const size_t n_keys = (size_t)1 << table->key_bits, n_words = (size_t)(n_bytes + 7) / 8;
     uint64_t code[MAX_WORDS];
     memset(table->offsets, 0, (n_keys + 1) * sizeof *table->offsets);
     for (int64_t row = 0; row < n_rows; row++) {
@@ -401,7 +402,7 @@ ALWAYS_INLINE void counting_sort(const mih_table *table, const uint8_t *codes, i
         table->offsets[key_of(code, table)]++;
     }
     uint32_t before = 0;
-    for (uint64_t key = 0; key < n_keys; key++) {
+    for (size_t key = 0; key < n_keys; key++) {
         const uint32_t count = table->offsets[key];
         table->offsets[key] = before;
         before += count;
@@ -431,7 +432,10 @@ int mih_build(const mih_table *table, const uint8_t *codes, int64_t n_rows, int3
 int mih_search(const mih_index *index, const uint8_t *queries, int64_t n_queries, int64_t k, int64_t max_distance,
                double budget_ns, int n_threads, int32_t *distances, int64_t *rows, int64_t *found) {
     if (!index || !index->tables || index->n_tables < 1 || index->n_tables > MIH_MAX_TABLES || n_queries < 0 || k < 1 ||
-        max_distance < 0 || n_threads < 1 || (n_queries > 0 && (!queries || !distances || !rows || !found)))
+        max_distance < 0 || n_threads < 1)
+        return MIH_BAD_ARGUMENT;
+    if (n_queries > 0 && (!queries || !distances || !rows || !found ||
+                          k > PTRDIFF_MAX / (int64_t)sizeof *rows / n_queries)) /* no array is so long */
         return MIH_BAD_ARGUMENT;
     int32_t next_bit = 0;
     for (int t = 0; t < index->n_tables; t++) {

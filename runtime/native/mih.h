@@ -12,7 +12,8 @@
  *
  * Needs hamming.c beside it, whose level it uses; hamming.h says what a code is.
  * Ownership: the caller owns every array; nothing is kept after a call returns.
- * Memory: a call allocates none. Arrays of 4- and 8-byte values are aligned to them; bytes may lie anywhere.
+ * Memory: a call allocates none, and takes 8 kB of stack if optimized. Arrays of 4- and 8-byte values are aligned to
+ * them; bytes may lie anywhere.
  * Threads: every function may be called from several threads at once.
  */
 #ifndef DUCH_MIH_H
@@ -64,7 +65,8 @@ int mih_build(const mih_table *table, const uint8_t *codes, int64_t n_rows, int3
 
 /* The k nearest rows of each query that are at most max_distance bits away, in the order (distance, row).
  *
- * queries: n_queries * n_bytes bytes. k: at least 1. n_threads: at least 1; few queries take fewer.
+ * queries: n_queries * n_bytes bytes. k: at least 1. n_threads: at least 1; no more than 64 are used, fewer for few
+ * queries.
  * budget_ns: nanoseconds that a scan takes for one query; a query that is expected to take longer is given up.
  *            INFINITY or anything below 0: never.
  * distances, rows: n_queries * k values each, the first found[i] of query i's k are its hits.

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(DUCH_PORTABLE)
 #define REGION_AVX2 1
 #endif
 

@@ -154,10 +154,18 @@ static void check_refusals(void) {
     CHECK(hamming_within(&good, codes, 1, 1, 1, -1, distances, rows, found) == HAMMING_BAD_ARGUMENT);
     CHECK(hamming_within(&good, codes, 1, 1, 1, 2, distances, rows, NULL) == HAMMING_BAD_ARGUMENT);
     CHECK(hamming_within(&good, codes, 1, 1, 1, 0, NULL, NULL, found) == HAMMING_OK && found[0] == 2);
+    /* Results that no memory could hold, also where addresses have 32 bits. */
+    CHECK(hamming_top_k(&good, codes, 1, INT64_MAX, 1, distances, rows) == HAMMING_BAD_ARGUMENT);
+    CHECK(hamming_top_k(&good, codes, 2, PTRDIFF_MAX / 8, 1, distances, rows) == HAMMING_BAD_ARGUMENT);
+    CHECK(hamming_within(&good, codes, 1, 1, 1, INT64_MAX, distances, rows, found) == HAMMING_BAD_ARGUMENT);
+    const hamming_gallery vaster = {.codes = codes, .n_rows = HAMMING_MAX_ROWS, .n_bytes = HAMMING_MAX_BYTES};
+    if (PTRDIFF_MAX < INT64_MAX)
+        CHECK(hamming_top_k(&vaster, codes, 1, 1, 1, distances, rows) == HAMMING_BAD_ARGUMENT);
     /* More than there is memory for is told before anything is written. */
-    const hamming_gallery vast = {.codes = codes, .n_rows = HAMMING_MAX_ROWS, .n_bytes = 8};
+    const int64_t most = PTRDIFF_MAX / 8 < HAMMING_MAX_ROWS ? PTRDIFF_MAX / 8 : HAMMING_MAX_ROWS;
+    const hamming_gallery vast = {.codes = codes, .n_rows = most, .n_bytes = 8};
     distances[0] = 7;
-    CHECK(hamming_top_k(&vast, codes, 1, HAMMING_MAX_ROWS, 1, distances, rows) == HAMMING_NO_MEMORY);
+    CHECK(hamming_top_k(&vast, codes, 1, most, 1, distances, rows) == HAMMING_NO_MEMORY);
     CHECK(distances[0] == 7);
     CHECK(hamming_set_level("none") == HAMMING_NO_LEVEL && hamming_set_level(NULL) == HAMMING_BAD_ARGUMENT);
 }

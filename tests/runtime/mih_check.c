@@ -132,6 +132,7 @@ static void bad_arguments(void) {
     CHECK(SEARCH(&query, 1, 8, 1) == MIH_OK && found == 0);
     CHECK(SEARCH(NULL, 1, 8, 1) == MIH_BAD_ARGUMENT);
     CHECK(SEARCH(&query, 0, 8, 1) == MIH_BAD_ARGUMENT);
+    CHECK(SEARCH(&query, INT64_MAX, 8, 1) == MIH_BAD_ARGUMENT);
     CHECK(SEARCH(&query, 1, -1, 1) == MIH_BAD_ARGUMENT);
     CHECK(SEARCH(&query, 1, 8, 0) == MIH_BAD_ARGUMENT);
     CHECK(mih_search(NULL, &query, 1, 1, 8, -1, 1, &distance, &row, &found) == MIH_BAD_ARGUMENT);

@@ -68,11 +68,20 @@ def test_valgrind_finds_nothing(tmp_path: Path) -> None:
     assert check(valgrind, "--quiet", "--error-exitcode=9", "--leak-check=full", program, "8")[-1] == "portable"
 
 
-def test_neon_on_an_emulated_processor(tmp_path: Path) -> None:
-    if (qemu := shutil.which("qemu-aarch64")) is None:
-        pytest.skip("no qemu-aarch64")
-    program = build(tmp_path, "aarch64-linux-gnu-gcc", "-O3", "-static", sources=(CHECK, SOURCES / "hamming.c"))
-    assert check(qemu, program, "60") == ["neon", "portable"]
+@pytest.mark.parametrize(
+    ("target", "emulator", "levels"),
+    [
+        ("aarch64-linux-gnu-gcc", "qemu-aarch64", ["neon", "portable"]),
+        ("i686-linux-gnu-gcc", "qemu-i386", ["portable"]),  # 32-bit addresses
+        ("s390x-linux-gnu-gcc", "qemu-s390x", ["portable"]),  # big-endian integers
+    ],
+    ids=["neon", "32 bits", "big-endian"],
+)
+def test_on_an_emulated_processor(tmp_path: Path, target: str, emulator: str, levels: list[str]) -> None:
+    if (qemu := shutil.which(emulator)) is None:
+        pytest.skip(f"no {emulator}")
+    program = build(tmp_path, target, "-O3", "-static", sources=(CHECK, SOURCES / "hamming.c"))
+    assert check(qemu, program, "60") == levels
 
 
 def test_the_example_finds_what_python_finds(tmp_path: Path) -> None:
