@@ -8,7 +8,6 @@ Shapes: n codes, q queries, k hits wanted.
 from __future__ import annotations
 
 import ctypes
-import os
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +44,7 @@ def top_k(
         queries = np.ascontiguousarray(queries)
         _check(
             library.hamming_top_k(
-                *(_gallery(codes, allowed), queries.ctypes.data, len(queries), k, _threads(threads)),
+                *(_gallery(codes, allowed), queries.ctypes.data, len(queries), k, native.thread_count(threads)),
                 *(distances.ctypes.data, rows.ctypes.data),
             )
         )
@@ -71,7 +70,7 @@ def within_radius(
         found = np.empty(len(some), dtype=np.int64)
         _check(
             library.hamming_within(
-                *(gallery, some.ctypes.data, len(some), limit, _threads(threads), capacity),
+                *(gallery, some.ctypes.data, len(some), limit, native.thread_count(threads), capacity),
                 *(distances.ctypes.data, rows.ctypes.data, found.ctypes.data),
             )
         )
@@ -110,10 +109,6 @@ def _gallery(codes: PackedCodes, allowed: AllowedRows | None) -> native.Gallery:
     )
     gallery.arrays = (codes, allow, rows)  # lives as long as the addresses are used
     return gallery
-
-
-def _threads(threads: int) -> int:
-    return min(threads or len(os.sched_getaffinity(0)), 1_024)  # HAMMING_MAX_THREADS
 
 
 def _check(status: int) -> None:

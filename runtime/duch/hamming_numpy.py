@@ -19,7 +19,7 @@ from .allowed_rows import AllowedRows, Rows
 from .codes import PackedCodes
 
 Distances = NDArray[np.int32]
-_Counts = NDArray[Any]  # uint8, or uint16 from 256 bits on: distances of one block
+_Counts = NDArray[Any]  # uint8; uint16 from 256 bits on, uint32 from 65536: distances of one block
 
 # Rows in a block. 64-bit codes measured at 8k / 16k / 32k / 64k / 128k rows: .60 / .55 / .47 / .49 / .56 ns a code.
 BLOCK_ROWS = 32_768
@@ -104,8 +104,8 @@ def _scan(
     columns = np.empty((n_words, block_rows), dtype=word)
     xor = np.empty(block_rows, dtype=word)
     ones = np.empty(block_rows, dtype=np.uint8)
-    # A distance reaches n_bits, so 256 bits no longer fit a byte.
-    total: _Counts = np.empty(block_rows, dtype=np.uint8 if codes.shape[1] * 8 < 256 else np.uint16)
+    # A distance reaches n_bits, so 256 bits no longer fit a byte, nor 65536 two.
+    total: _Counts = np.empty(block_rows, dtype=np.min_scalar_type(codes.shape[1] * 8))
 
     for block, rows in _blocks(codes, allowed, block_rows):
         n = len(block)

@@ -10,7 +10,6 @@ Shapes: n codes, q queries, k hits wanted.
 from __future__ import annotations
 
 import math
-import os
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +130,7 @@ def _search(
     always: bool,
 ) -> tuple[Distances, Rows, NDArray[np.int64]]:
     """What the tables find."""
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = native.thread_count(threads)
     budget = math.inf if always else _scan_ns(tables, len(queries), allowed, threads)
     if budget < _LEAST_NS + _CALL_NS / max(len(queries), 1):
         hits = np.empty((len(queries), k), dtype=np.int64)

@@ -94,7 +94,8 @@ def search(
 
 
 def _library() -> ctypes.CDLL:
-    library = native.library()
+    # Not native.library(): since the caller asked available() another thread may have chosen NumPy.
+    library = native.load()
     if library is None:
         raise RuntimeError("the native library was asked for and is not there")  # the caller asks available()
     return library

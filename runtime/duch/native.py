@@ -21,6 +21,7 @@ from .errors import ConfigError, NativeError
 LIBRARY = Path(__file__).with_name("libduch_native.so")
 SOURCES = Path(__file__).parent.parent / "native"  # only in a checkout
 NUMPY = "numpy"
+MAX_THREADS = 1_024  # HAMMING_MAX_THREADS of hamming.h
 
 _chosen: str | None = None  # by set_level, or by the environment when it is first asked
 
@@ -45,7 +46,7 @@ def library() -> ctypes.CDLL | None:
         NativeError: the library is from other sources, cannot be loaded, or is missing though it is required.
         ConfigError: DUCH_HAMMING_LEVEL names no level of this processor.
     """
-    return None if level() == NUMPY else _load()
+    return None if level() == NUMPY else load()
 
 
 def level() -> str:
@@ -67,7 +68,7 @@ def levels() -> tuple[str, ...]:
     Raises:
         NativeError: see `library`.
     """
-    loaded = _load()
+    loaded = load()
     found: list[str] = []
     while loaded is not None and (name := loaded.hamming_available_level(len(found))) is not None:
         found.append(name.decode())
@@ -82,10 +83,15 @@ def set_level(name: str, *, source: str = "level") -> None:
         NativeError: see `library`.
     """
     global _chosen  # noqa: PLW0603  one process has one level, as the library has
-    loaded = None if name == NUMPY else _load()  # a library that does not load keeps nobody from NumPy
+    loaded = None if name == NUMPY else load()  # a library that does not load keeps nobody from NumPy
     if (loaded is None and name != NUMPY) or (loaded is not None and loaded.hamming_set_level(name.encode())):
         raise ConfigError(f"{source} is {name!r}; wanted one that runs here: {', '.join(levels())}")
     _chosen = name
+
+
+def thread_count(threads: int) -> int:
+    """How many threads a search is to ask the library for. threads: 0 for one a core."""
+    return min(threads or len(os.sched_getaffinity(0)), MAX_THREADS)
 
 
 def source_sha256(folder: Path) -> str:
@@ -98,7 +104,12 @@ def source_sha256(folder: Path) -> str:
 
 
 @cache
-def _load() -> ctypes.CDLL | None:
+def load() -> ctypes.CDLL | None:
+    """The library, whichever level is in use; None where there is none.
+
+    Raises:
+        NativeError: see `library`.
+    """
     if not LIBRARY.exists():
         if os.environ.get("DUCH_REQUIRE_NATIVE") == "1":
             raise NativeError(f"{LIBRARY.name} is missing and DUCH_REQUIRE_NATIVE is 1; {_remedy()}")
@@ -107,11 +118,11 @@ def _load() -> ctypes.CDLL | None:
         loaded = ctypes.CDLL(str(LIBRARY))
         loaded.hamming_source_sha256.restype = ctypes.c_char_p
         built_from = loaded.hamming_source_sha256().decode()
+        _declare(loaded)
     except (OSError, AttributeError) as error:
         raise NativeError(f"{LIBRARY.name} cannot be loaded ({error}); {_remedy()}") from None
     if _in_checkout() and built_from != source_sha256(SOURCES):
         raise NativeError(f"{LIBRARY.name} was built from other sources than runtime/native; {_remedy()}")
-    _declare(loaded)
     return loaded
 
 
@@ -126,7 +137,7 @@ def _remedy() -> str:
 
 
 def _declare(loaded: ctypes.CDLL) -> None:
-    """Types of the functions in hamming.h and mih.h."""
+    """Types of the functions in hamming.h, mih.h and region.h."""
     pointer, number, gallery = ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(Gallery)
     loaded.hamming_available_level.argtypes, loaded.hamming_available_level.restype = (ctypes.c_int,), ctypes.c_char_p
     loaded.hamming_set_level.argtypes = (ctypes.c_char_p,)
@@ -140,3 +151,4 @@ def _declare(loaded: ctypes.CDLL) -> None:
         *(pointer, pointer, number, number, number),
         *(ctypes.c_double, ctypes.c_int, pointer, pointer, pointer),
     )
+    loaded.region_select.argtypes = (pointer, ctypes.c_size_t, pointer, pointer)

@@ -78,8 +78,8 @@ def select(
         last_us = _LAST_TIME if until_us is None else until_us - 1
         has_time = (since_us, until_us) != (None, None)
         bounds = _Bounds(*(bbox or (0, 0, 0, 0)), first_us, last_us, bbox is not None, has_time)
-        groups, out = (ctypes.c_void_p(array.ctypes.data) for array in (columns.groups, mask))
-        library.region_select(groups, ctypes.c_size_t(columns.n), ctypes.byref(bounds), out)
+        if library.region_select(columns.groups.ctypes.data, columns.n, ctypes.byref(bounds), mask.ctypes.data):
+            raise RuntimeError("the native library refused the columns or the region")  # the caller has checked them
     else:
         for start in range(0, len(mask), _GROUPS_AT_ONCE):
             part = slice(start, start + _GROUPS_AT_ONCE)

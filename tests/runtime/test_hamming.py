@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from itertools import cycle
+from pathlib import Path
+from threading import Event
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from duch import hamming, native
 from duch.index import HammingIndex
+from duch.tables import Tables
 
 LEVELS = native.levels()
 WIDTHS = [8, 16, 24, 40, 64, 72, 96, 128, 192, 200, 256, 320, 512, 1088]
@@ -173,3 +177,54 @@ def test_codes_wider_than_the_library_takes_are_searched_by_numpy() -> None:
     distances, rows = HammingIndex(codes).search(codes[:1], 3)
     np.testing.assert_array_equal(distances[0], expected[0])
     np.testing.assert_array_equal(rows[0], expected[1])
+
+
+@pytest.mark.parametrize("n_bits", [248, 256, 65_528, 65_536])
+def test_opposite_codes_differ_in_every_bit(n_bits: int) -> None:
+    codes = np.repeat(np.array([[255], [1], [0]], dtype=np.uint8), n_bits // 8, axis=1)
+    for level in LEVELS:
+        native.set_level(level)
+        index = HammingIndex(codes)
+        distances, rows = index.search(codes[2:], 3)
+        assert (distances.tolist(), rows.tolist()) == ([[0, n_bits // 8, n_bits]], [[2, 1, 0]])
+        assert [len(near) for _, near in (index.search_radius(codes[2:], r)[0] for r in (n_bits - 1, n_bits))] == [2, 3]
+
+
+@pytest.mark.parametrize("threads", [2**31, 2**32, 10**30])
+def test_threads_may_be_asked_for_by_any_number(threads: int, tmp_path: Path) -> None:
+    codes = random_codes(np.random.default_rng(8), 500, 64, 256)
+    tables = Tables.build(codes, tmp_path / "tables", fingerprint="ab" * 32, generation=1)
+    few, many = HammingIndex(codes, threads=1), HammingIndex(codes, threads=threads, tables=tables)
+    for method in ("scan", "mih"):
+        np.testing.assert_array_equal(many.search(codes[:40], 3, method=method), few.search(codes[:40], 3))
+
+
+def test_another_thread_may_choose_the_level_meanwhile(tmp_path: Path) -> None:
+    rng = np.random.default_rng(9)
+    codes = random_codes(rng, 3_000, 64, 4)
+    index = HammingIndex(
+        codes, threads=2, tables=Tables.build(codes, tmp_path / "tables", fingerprint="ab" * 32, generation=1)
+    )
+    expected, near = index.search(codes[:30], 9), index.search_radius(codes[:3], 5)
+    done = Event()
+
+    def choose() -> None:
+        for level in cycle(LEVELS):
+            native.set_level(level)
+            if done.is_set():
+                return
+
+    def search(method: Literal["scan", "mih"]) -> None:
+        for _ in range(60):
+            np.testing.assert_array_equal(index.search(codes[:30], 9, method=method), expected)
+            for (_, rows), (_, wanted) in zip(index.search_radius(codes[:3], 5, method=method), near, strict=True):
+                np.testing.assert_array_equal(rows, wanted)
+
+    with ThreadPoolExecutor(3) as pool:
+        chooser = pool.submit(choose)
+        try:
+            for searcher in [pool.submit(search, method) for method in ("scan", "mih")]:
+                searcher.result()
+        finally:
+            done.set()
+        chooser.result()

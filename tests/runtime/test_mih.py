@@ -139,6 +139,25 @@ def test_a_batch_is_shared_among_threads(threads: int, place: Path) -> None:
     )
 
 
+def test_numpy_may_be_chosen_by_another_thread_as_a_search_begins(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    codes, before, available = codes_of("clustered", 500, 64, 8), native.level(), mih_native.available
+
+    def available_until_now() -> bool:
+        found = available()
+        native.set_level(native.NUMPY)
+        return found
+
+    monkeypatch.setattr(mih_native, "available", available_until_now)
+    try:
+        index = HammingIndex(codes, tables=build(codes, place))
+        native.set_level(before)
+        np.testing.assert_array_equal(
+            index.search(codes[:4], 3, method="mih"), index.search(codes[:4], 3, method="scan")
+        )
+    finally:
+        native.set_level(before)
+
+
 def test_listed_rows_are_searched_alike(level: str, place: Path) -> None:
     codes = codes_of("clustered", 500, 64, 2)
     index = HammingIndex(codes, tables=build(codes[:400], place))

@@ -26,10 +26,10 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("DUCH_REQUIRE_NATIVE", raising=False)
     monkeypatch.delenv("DUCH_HAMMING_LEVEL", raising=False)
     monkeypatch.setattr(native, "_chosen", None)
-    native._load.cache_clear()
+    native.load.cache_clear()
     yield
     monkeypatch.undo()
-    native._load.cache_clear()
+    native.load.cache_clear()
     native.set_level(before)
 
 
@@ -113,7 +113,7 @@ def test_a_library_of_other_sources_is_refused(monkeypatch: pytest.MonkeyPatch, 
         (tmp_path / file.name).write_bytes(file.read_bytes())
     monkeypatch.setattr(native, "SOURCES", tmp_path)
     assert native.level() != native.NUMPY
-    native._load.cache_clear()
+    native.load.cache_clear()
     monkeypatch.setattr(native, "_chosen", None)
     (tmp_path / "hamming.h").write_text("/* edited */\n")
     with pytest.raises(NativeError, match="was built from other sources than runtime/native; run: make native"):

@@ -194,6 +194,16 @@ def test_the_c_function_refuses_what_it_cannot_read() -> None:
     assert select(place, out.ctypes.data, region._Bounds(0, 0, 0, 0, -(2**63), 1, 0, 1)) == -1
 
 
+@pytest.mark.skipif(len(BOTH) < 2, reason="no native library")
+def test_what_the_c_function_refuses_is_no_answer(tmp_path: Path) -> None:
+    native.set_level("portable")
+    columns = columns_of(tmp_path, [((0.0, 0.0, 1.0, 1.0), None)])
+    odd = np.zeros(columns_file.GROUP.itemsize + 1, dtype=np.uint8)[1:].view(columns_file.GROUP)
+    columns.groups = odd  # which no mapped file is
+    with pytest.raises(RuntimeError, match="refused"):
+        region.select(columns, bbox=(0.0, 0.0, 1.0, 1.0))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not native.SOURCES.is_dir() or shutil.which("cc") is None, reason="no sources or no C compiler")
 @pytest.mark.parametrize(
