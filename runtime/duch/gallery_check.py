@@ -173,7 +173,7 @@ class _Check:
         catalog = self._catalog.file.name
         n_rows = self._catalog.count_rows(meta.generation)
         # Where their numbers agree, the tiles by seq are the rows; else the columns must tell whose row is which.
-        has_tile = None if n_rows == meta.committed else np.zeros(meta.committed, dtype=np.bool_)
+        has_tile = None if n_rows == meta.committed else np.zeros(files.columns.n, dtype=np.bool_)
         if has_tile is not None:
             self.add(f"table tiles has {n_rows} tiles; wanted {meta.committed}", catalog)
         live = {"image": 0, "text": 0}
