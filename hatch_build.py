@@ -8,13 +8,14 @@ Where there is no C compiler the wheel holds no library and is tagged py3-none-a
 Environment:
     CC                      the compiler; else cc, gcc or clang. May carry options ("ccache gcc").
     CFLAGS                  more options, put last.
-    DUCH_NATIVE=0           build no library.
+    DUCH_NATIVE=0           build no library; in place, take away the one that is there.
     DUCH_REQUIRE_NATIVE=1   no compiler is an error.
     DUCH_PLATFORM           the wheel's platform when CC is a cross compiler, such as linux_aarch64.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import shlex
@@ -47,10 +48,19 @@ def source_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def words_of(variable: str) -> list[str]:
+    """The words of an environment variable, quoted as in a shell."""
+    value = os.environ.get(variable, "")
+    try:
+        return shlex.split(value)
+    except ValueError as error:
+        sys.exit(f"{variable} is {value!r}, which cannot be read: {error}")
+
+
 def compiler() -> list[str] | None:
     """The compiler's command, or None where there is none."""
     if given := os.environ.get("CC"):
-        command = shlex.split(given)
+        command = words_of("CC")
         if not command or shutil.which(command[0]) is None:
             sys.exit(f"CC is {given!r}, which is not there; wanted a C compiler, or CC unset")
         return command
@@ -69,34 +79,39 @@ def compile_library(library: Path) -> bool:
         return False
     sources = sorted(str(file) for file in SOURCES.glob("*.c") if file.name != EXAMPLE)
     options = [*OPTIONS, f'-DDUCH_SOURCE_SHA256="{source_sha256(SOURCES)}"', "-o", str(library)]
-    line = [*command, *options, *sources, *shlex.split(os.environ.get("CFLAGS", ""))]
-    run = subprocess.run(line, capture_output=True, text=True, check=False)
+    line = [*command, *options, *sources, *words_of("CFLAGS")]
+    run = subprocess.run(line, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     sys.stderr.write(run.stderr)
-    if run.returncode:
+    if run.returncode or not library.exists():
         sys.exit(f"{shlex.join(line)} failed; DUCH_NATIVE=0 builds without the native library")
     return True
 
 
 def build_in_place() -> bool:
     """Put the library beside duch's modules; where none is to be had, an old one goes, for it would be wrong."""
-    # Compiled beside and renamed, as another process may have the old library mapped.
-    with tempfile.TemporaryDirectory(dir=LIBRARY.parent, prefix=".native-") as folder:
-        made = Path(folder) / LIBRARY.name
+    # Compiled beside and renamed, as another process may have the old library mapped. What a killed build leaves is
+    # named as a library, which git and the wheel leave out.
+    made = LIBRARY.with_name(f"{LIBRARY.stem}-{os.getpid()}.so")
+    try:
         if not compile_library(made):
             LIBRARY.unlink(missing_ok=True)
             return False
         made.replace(LIBRARY)
+    finally:
+        made.unlink(missing_ok=True)
     return True
 
 
 def is_fresh() -> bool:
-    """Whether the library in place was built from the sources as they are, by this script as it is."""
-    # Not by the times of the sources: one that is renamed or taken away leaves none.
-    return (
-        LIBRARY.exists()
-        and LIBRARY.stat().st_mtime > Path(__file__).stat().st_mtime
-        and source_sha256(SOURCES).encode() in LIBRARY.read_bytes()
-    )
+    """Whether the library in place is for this machine, and from the sources as they are and this script as it is."""
+    if not LIBRARY.exists() or LIBRARY.stat().st_mtime <= Path(__file__).stat().st_mtime:
+        return False
+    try:  # It is asked, as duch will ask it. Times do not tell of a source that was renamed or taken away.
+        told = ctypes.CDLL(str(LIBRARY)).hamming_source_sha256
+    except (OSError, AttributeError):
+        return False
+    told.restype = ctypes.c_char_p
+    return bool(told().decode() == source_sha256(SOURCES))
 
 
 def platform_tag() -> str:
@@ -129,5 +144,6 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
 
 
 if __name__ == "__main__":
-    if not is_fresh() and build_in_place():
+    wanted = os.environ.get("DUCH_NATIVE") != "0"
+    if not (wanted and is_fresh()) and build_in_place():
         print(f"built {LIBRARY.relative_to(ROOT)}")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -167,16 +168,48 @@ def test_all_sources_but_the_example_are_compiled(
 ) -> None:
     compiler(tmp_path, monkeypatch, 'echo "$@" > "$out"')
     monkeypatch.setenv("CFLAGS", "-O1 -g")
-    assert not hatch_build.is_fresh()
     assert hatch_build.build_in_place()
     words = (tmp_path / "library.so").read_text().split()
     assert words[0] == "-m64"
     assert [Path(word).name for word in words if word.endswith(".c")] == ["one.c", "two.c"]
     assert words[-2:] == ["-O1", "-g"]
     assert f'-DDUCH_SOURCE_SHA256="{native.source_sha256(hatch_build.SOURCES)}"' in words
-    assert hatch_build.is_fresh()
-    (hatch_build.SOURCES / "two.c").write_text("int two;\n")
-    assert not hatch_build.is_fresh()
+
+
+def make_native(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, folder / "hatch_build.py"],
+        env={**os.environ, "CC": "cc", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(not HATCH_BUILD.exists() or shutil.which("cc") is None, reason="no build script or no C compiler")
+def test_a_library_is_built_again_unless_it_is_of_these_sources_and_this_machine(tmp_path: Path) -> None:
+    checkout = tmp_path / "a 'checkout'"
+    (checkout / "runtime/native").mkdir(parents=True)
+    (checkout / "runtime/duch").mkdir()
+    shutil.copyfile(HATCH_BUILD, checkout / "hatch_build.py")
+    source, library = checkout / "runtime/native/one.c", checkout / "runtime/duch/libduch_native.so"
+    source.write_text("const char *hamming_source_sha256(void) { return DUCH_SOURCE_SHA256; }\n")
+    os.utime(checkout / "hatch_build.py", (0, 0))
+    built = f"built {library.relative_to(checkout)}\n"
+    assert make_native(checkout).stdout == built
+    made = library.read_bytes()
+    assert make_native(checkout).stdout == ""
+    source.rename(source.with_name("two.c"))
+    assert make_native(checkout).stdout == built
+    library.write_bytes(made)
+    assert make_native(checkout).stdout == built
+    made = library.read_bytes()
+    library.write_bytes(made[:18] + bytes([made[18] ^ 1]) + made[19:])  # another processor in the ELF header
+    assert make_native(checkout).stdout == built
+    os.utime(library, (0, 0))
+    assert make_native(checkout).stdout == built
+    assert make_native(checkout, DUCH_NATIVE="0").stdout == ""
+    assert list(library.parent.iterdir()) == []
 
 
 def test_a_failed_compilation_is_an_error_and_keeps_the_old_library(
@@ -206,11 +239,21 @@ def test_without_a_compiler_there_is_no_library_nor_an_old_one(
         hatch_build.build_in_place()
 
 
-def test_a_compiler_that_is_not_there_is_one_line(hatch_build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CC", "no-such-cc -m64")
-    with pytest.raises(
-        SystemExit, match="CC is 'no-such-cc -m64', which is not there; wanted a C compiler, or CC unset"
-    ):
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("CC", "no-such-cc -m64", "CC is 'no-such-cc -m64', which is not there; wanted a C compiler, or CC unset"),
+        ("CC", "cc '-m64", """CC is "cc '-m64", which cannot be read: No closing quotation"""),
+        ("CC", "true", "true .* failed; DUCH_NATIVE=0 builds without the native library"),  # and writes nothing
+        ("CFLAGS", '"', """CFLAGS is '"', which cannot be read: No closing quotation"""),
+    ],
+)
+def test_a_compiler_that_cannot_be_used_is_one_line(
+    hatch_build: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str, message: str
+) -> None:
+    compiler(tmp_path, monkeypatch, "exit 0")
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SystemExit, match=message):
         hatch_build.build_in_place()
 
 
