@@ -90,7 +90,8 @@ def write_rows(descriptor: int, first_row: int, table: Table) -> None:
     """
     size = _size(first_row + len(table))
     if os.fstat(descriptor).st_size < size:
-        os.ftruncate(descriptor, size)  # whole groups, so that they can be mapped
+        # Whole groups, so that they can be mapped; and no holes, for on a full tmpfs a reader would die of one.
+        mapped_file.write_at(descriptor, bytes(GROUP.itemsize), size - GROUP.itemsize)
     done = 0
     while done < len(table):
         group, offset = divmod(first_row + done, GROUP_ROWS)

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from duch.columns_file import GROUP_ROWS
+
 from . import faulty_disk
 from .fault_operations import OPERATIONS
 from .fault_steps import FAULTS
+from .faulty_gallery import put, writer
 from .power_cuts import power_cuts
 
 HERE = Path(__file__).parent
@@ -75,6 +78,23 @@ def test_a_commit_that_a_kill_cut_short_does_not_come_back_after_the_next_writer
     options = ["--beside-a-reader", "--second-kills", "4"]
     told = json.loads(run(library, "fault_steps.py", tmp_path, "compact", "killed twice", *options))
     assert told["messages"]["signal 9"] > 10
+
+
+def test_the_columns_file_has_no_holes_that_a_reader_on_a_full_tmpfs_would_die_of(tmp_path: Path) -> None:
+    def first_hole(file: Path) -> int:
+        with open(file, "rb") as opened:
+            os.fsync(opened.fileno())
+            return os.lseek(opened.fileno(), 0, os.SEEK_HOLE)
+
+    (tmp_path / "zeros").write_bytes(bytes(1 << 16))
+    if first_hole(tmp_path / "zeros") < 1 << 16:
+        pytest.skip("this file system makes holes of zeros")
+    folder = tmp_path / "g"
+    for n in (1, GROUP_ROWS, 1):
+        with writer(folder) as out:
+            put(out, {f"{n} {len(out)} {i}": i for i in range(n)})
+        file = folder / "columns-1.bin"
+        assert first_hole(file) == file.stat().st_size
 
 
 # --- a power cut ---
