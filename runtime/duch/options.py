@@ -112,7 +112,14 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--max-distance", type=click.IntRange(0), help="Find nothing farther than so many bits."),
         click.option("--ids", "ids_file", type=PATH, help="The same from a file, an id a line; - reads stdin."),
-        click.option("--id", "tile_ids", multiple=True, metavar="ID", help="Only this tile; may be given again."),
+        click.option(
+            "--id",
+            "tile_ids",
+            multiple=True,
+            metavar="ID",
+            callback=_no_empty_id,
+            help="Only this tile; may be given again.",
+        ),
         click.option(
             "--where",
             metavar="EXPRESSION",
@@ -160,9 +167,25 @@ def _filters(
     )
 
 
+def _no_empty_id(ctx: click.Context, param: click.Parameter, tile_ids: tuple[str, ...]) -> tuple[str, ...]:
+    if "" in tile_ids:
+        raise InputError("'--id' is empty; wanted the id of a tile, so look at the variable it comes from")
+    return tile_ids
+
+
 def lines_of(file: Path) -> list[str]:
-    """The lines of a text file that are not empty."""
-    raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    """The lines of a text file that are not empty; of stdin where the file is called `-`.
+
+    Raises:
+        FilterError: a line is no UTF-8.
+        InputError: stdin is closed.
+    """
+    if str(file) != "-":
+        raw = file.read_bytes()
+    elif sys.stdin is None:  # as Python has it where the shell closed it
+        raise InputError("stdin is closed; wanted ids, one a line")
+    else:
+        raw = sys.stdin.buffer.read()
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
+from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,17 @@ def check(*, bbox: BBox | None = None, since_us: int | None = None, until_us: in
         if time is not None and not _FIRST_TIME <= time <= _LAST_TIME:
             raise FilterError(f"the time {time} does not fit 64 bits; wanted microseconds since 1970 UTC")
     if since_us is not None and until_us is not None and since_us >= until_us:
-        raise FilterError(f"the span from {since_us} until {until_us} microseconds is empty; wanted since before until")
+        raise FilterError(
+            f"the span from {_time_text(since_us)} until {_time_text(until_us)} is empty; wanted since before until"
+        )
+
+
+def _time_text(time_us: int) -> str:
+    """A time as people write it, where the calendar goes so far."""
+    try:
+        return f"{datetime(1970, 1, 1) + timedelta(microseconds=time_us)}".replace(" ", "T") + "Z"
+    except OverflowError:
+        return f"{time_us} microseconds"
 
 
 def select(

@@ -73,7 +73,7 @@ def _tokens(expression: str) -> list[_Token]:
         kind = found.lastgroup or ""
         token = _Token(kind, found[kind], found.start(kind) + 1)
         if kind == "other":
-            _fail(token, "a closing quote" if token.text in "'\"" else f"a name, an operator or {_LITERAL}")
+            _fail(token, "a closing quote" if token.text in "'\"" else f"a name, one of = <> < <= > >=, or {_LITERAL}")
         tokens.append(token)
         if kind == "end":
             break

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -293,6 +294,12 @@ def test_search_takes_the_filters(folder: Path, options: list[str], passes: Any)
     assert (found["n_selected"], found["n_tiles"]) == (len(expected), 60)
 
 
+def test_ids_from_a_stdin_that_the_shell_closed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("duch.options.sys", SimpleNamespace(stdin=None))
+    result = duch("search", folder, "a river", "--ids", "-")
+    assert (result.exit_code, result.stderr) == (1, "duch: stdin is closed; wanted ids, one a line\n")
+
+
 def test_ids_come_from_a_file_or_stdin(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "ids.txt").write_bytes("\ufeff05.png\r\n\nit's ☃.png\n05.png\nnowhere.png\n".encode())
     for source, stdin in ((tmp_path / "ids.txt", None), ("-", (tmp_path / "ids.txt").read_bytes())):
@@ -327,6 +334,8 @@ def test_filters_that_select_nothing_are_told_and_no_error(folder: Path, tmp_pat
         (["--where", '"a\\b" = 1'], "cannot be asked for"),
         (["--id", "\udcff"], "no UTF-8"),
         (["--ids", "no-such-file"], "No such file"),
+        (["--id", ""], "'--id' is empty"),
+        (["--since", "2024-06-02", "--until", "2024-06-01"], "from 2024-06-02T00:00:00Z until 2024-06-01T00:00:00Z"),
     ],
 )
 def test_bad_filters_are_one_line(folder: Path, options: list[str], said: str) -> None:
