@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
+from .codes import MAX_N_BITS
 from .display import display_path
 from .errors import GalleryCorruptError, GalleryError, GalleryLockedError, GalleryMismatchError, one_line
+from .ids import is_place
 from .mapped_file import FORMAT_VERSION
 from .tile import COLUMNS, Modality, StoredTile, Value, from_values, row_crc, to_values
 
@@ -44,9 +46,18 @@ _SOUND: tuple[tuple[str, Any, Callable[[Any], bool]], ...] = (
     ("generation", int, lambda value: value > 0),
     *((key, int, lambda value: 0 <= value < 2**62) for key in ("committed", "next_seq", "live_images", "live_texts")),
     ("fingerprint", str, lambda value: re.fullmatch("[0-9a-f]{64}", value) is not None),
-    ("n_bits", int, lambda value: 0 < value < 2**32 and value % 8 == 0),
-    *((key, str | None, lambda value: "\0" not in (value or "")) for key in ("root", "bundle_hint")),
+    ("n_bits", int, lambda value: 0 < value <= MAX_N_BITS and value % 8 == 0),
+    *((key, str | None, lambda value: value is None or is_place(value)) for key in ("root", "bundle_hint")),
 )
+# What would make SQLite run what a stranger wrote: views, triggers, virtual tables, computed columns. Its own records
+# of the others begin with these words.
+_FOREIGN = """
+SELECT name FROM sqlite_master
+WHERE sql NOT LIKE 'CREATE TABLE %' AND sql NOT LIKE 'CREATE INDEX %' AND sql NOT LIKE 'CREATE UNIQUE INDEX %'
+UNION ALL SELECT name FROM pragma_table_xinfo('tiles') WHERE hidden > 0
+UNION ALL SELECT name FROM pragma_table_xinfo('batches') WHERE hidden > 0
+UNION ALL SELECT name FROM pragma_table_xinfo('meta') WHERE hidden > 0
+"""
 _PATIENCE_S = 30  # for what another process does to the catalog
 _KEYS_PER_QUERY = 500  # older SQLite takes at most 999 parameters
 
@@ -99,6 +110,13 @@ class Catalog:
         # 32 MB hold the inner pages of an index on ten million ids: 10,000 of them take 50 ms, 130 with SQLite's own
         # 2 MB. Not before the connection is known to work: it reads the file.
         connection.execute("PRAGMA cache_size = -32000")
+        foreign = connection.execute(_FOREIGN).fetchone()
+        if foreign is not None:
+            connection.close()
+            raise GalleryCorruptError(
+                f"{display_path(file)} holds {foreign[0]!r}, and no gallery has views, triggers or computed columns; "
+                "do not trust it, and restore the gallery from a copy"
+            )
 
     @classmethod
     def create(cls, file: Path, meta: Meta) -> None:
@@ -118,6 +136,10 @@ class Catalog:
     @classmethod
     def open_to_write(cls, file: Path) -> Self:
         """Open for the one writer, who holds the gallery's lock."""
+        if file.is_symlink():
+            raise GalleryError(
+                f"{display_path(file)} is a link; wanted the file itself, as nothing is written outside the gallery"
+            )
         with sqlite_errors(file):
             connection = _connect(file, "rw")
             connection.execute("PRAGMA synchronous = FULL")
@@ -143,7 +165,6 @@ class Catalog:
         with sqlite_errors(file):
             connection = _connect(file, "ro")
             try:
-                connection.execute("SELECT count(*) FROM meta").fetchone()
                 return cls(connection, file)
             except sqlite3.OperationalError as error:
                 connection.close()
@@ -282,13 +303,12 @@ class Catalog:
         """Seqs of the tombstones whose rows are in the files of a generation."""
         query = "SELECT seq FROM tiles WHERE deleted > 0 AND deleted >= ?"  # the first half makes the index usable
         with sqlite_errors(self.file):
-            return [seq for (seq,) in self._connection.execute(query, (generation,))]
+            return list(map(self._checked_seq, self._connection.execute(query, (generation,))))
 
     def seqs(self, query: str, values: Sequence[Value]) -> Iterator[int]:
         """What a query for seqs finds."""
         with sqlite_errors(self.file):
-            for (seq,) in self._connection.execute(query, values):
-                yield seq
+            yield from map(self._checked_seq, self._connection.execute(query, values))
 
     def plan(self, query: str, values: Sequence[Value]) -> list[str]:
         """How SQLite would answer a query: its steps, of which one that begins with SCAN reads a whole table."""
@@ -335,6 +355,12 @@ class Catalog:
                 yield from_values(values)
             except (ValueError, RecursionError) as error:
                 raise self.damaged(f"tile {values[0]!r} of table tiles", f"has {one_line(error)}") from error
+
+    def _checked_seq(self, row: tuple[Any]) -> int:
+        (seq,) = row
+        if not isinstance(seq, int):  # a table of another declaration may hold anything
+            raise self.damaged(f"seq {str(seq)[:80]!r} of table tiles", "is no integer")
+        return seq
 
     def _find(self, ids: Sequence[str]) -> Iterator[tuple[Value, ...]]:
         return self._select("deleted = 0 AND id IN ({})", ids)

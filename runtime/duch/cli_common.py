@@ -35,7 +35,7 @@ def print_json(value: Any) -> None:
     """UTF-8, whatever the locale; bytes of a path that are none are written as \\xff."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=_path_text)
     # JSON escapes what is below 32 itself; of the rest, these steer a terminal. They occur in strings alone.
-    click.echo(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text).encode("utf-8"))
+    click.echo(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text).encode("utf-8", "backslashreplace"))
 
 
 @contextmanager

@@ -17,13 +17,16 @@ from .errors import CodesError
 PackedCodes = NDArray[np.uint8]
 
 
+MAX_N_BITS = 1 << 20  # far beyond any use; what a file says must not decide how much memory a code takes
+
+
 def check_n_bits(n_bits: int) -> int:
     """Return n_bits if it is a code length that duch can pack.
 
     Raises:
-        CodesError: n_bits is not a positive multiple of 8.
+        CodesError: n_bits is not a positive multiple of 8, or beyond MAX_N_BITS.
     """
-    if n_bits < 8 or n_bits % 8:
+    if not 8 <= n_bits <= MAX_N_BITS or n_bits % 8:
         raise CodesError(f"n_bits is {n_bits}; wanted a positive multiple of 8, such as 16, 32, 64 or 128")
     return n_bits
 

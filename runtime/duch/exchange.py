@@ -20,12 +20,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from .codes import MAX_N_BITS
 from .display import display_path
 from .errors import InputError
-from .ids import path_to_id
-from .tile import MODALITIES, StoredTile, Tile, attributes_to_json
+from .ids import is_place, path_to_id
+from .tile import MODALITIES, StoredTile, Tile, attributes_from_json, attributes_to_json
 
 FORMAT, FORMAT_VERSION = "duch-gallery-export", 1
 TEXTS = ("id", "modality", "uri", "text", "attributes")
@@ -79,17 +80,12 @@ class About:
         if not (
             re.fullmatch("[0-9a-f]{64}", str(known["fingerprint"]))
             and type(n_bits) is int
-            and 0 < n_bits <= 2**20
+            and 0 < n_bits <= MAX_N_BITS
             and n_bits % 8 == 0
-            and all(text is None or _is_place(text) for text in texts)
+            and all(text is None or (isinstance(text, str) and is_place(text)) for text in texts)
         ):
             raise InputError(f"{name} says {known}; wanted a fingerprint of 64 hex digits, n_bits and two places")
         return cls(**known)
-
-
-def _is_place(text: Any) -> bool:
-    """Whether this may be a path: no surrogates, which JSON can spell, and no NUL."""
-    return isinstance(text, str) and "\0" not in text and text.encode("utf-8", "ignore").decode() == text
 
 
 def place_of(path: Path | None, folder: Path) -> str | None:
@@ -147,15 +143,7 @@ def check_columns(found: list[str], wanted: tuple[str, ...], name: str) -> None:
 
 
 def _attributes(text: str, where: str) -> dict[str, Any]:
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is no JSON")
-
     try:
-        value = json.loads(text, parse_constant=refuse)
-        # Numbers beyond a float's range become infinite without a word.
-        json.dumps(value, allow_nan=False)
+        return attributes_from_json(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} has attributes that are no JSON: {error}; wanted a JSON object") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{where} has the attributes {text[:80]!r}; wanted a JSON object")
-    return value

@@ -14,7 +14,7 @@ from .display import display_path
 from .durable import fsync_folder
 from .errors import GalleryError, GalleryLockedError
 from .generation import Generation
-from .mapped_file import HEADER_SIZE
+from .mapped_file import HEADER_SIZE, open_plain
 
 LOCK = "writer.lock"
 _PARTIAL = CATALOG + ".partial"
@@ -57,16 +57,16 @@ def take_lock(folder: Path) -> int:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        lock = open_plain(folder / LOCK, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise GalleryError(f"{display_path(folder)} cannot be written: {error.strerror}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
         os.close(lock)
         raise GalleryLockedError(
-            f"another writer (process {holder}) holds {display_path(folder / LOCK)}; wait for it to end"
+            f"another writer (process {holder if holder.isdigit() else 'unknown'}) holds {display_path(folder / LOCK)}; wait for it to end"
         ) from None
     except OSError as error:
         os.close(lock)

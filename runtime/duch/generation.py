@@ -8,6 +8,7 @@ Shapes: n rows.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -115,7 +116,11 @@ def leftovers(folder: Path, current: int) -> dict[int, list[Path]]:
     found: dict[int, list[Path]] = {}
     for entry in sorted(folder.iterdir()):
         match = _NAME.fullmatch(entry.name)
-        if match and (int(match[1]) != current or entry.suffix == ".partial"):
+        if (
+            match
+            and (int(match[1]) != current or entry.suffix == ".partial")
+            and (not entry.is_dir() or entry.is_symlink())
+        ):
             found.setdefault(int(match[1]), []).append(entry)
     return found
 
@@ -131,7 +136,7 @@ def sweep(folder: Path, current: int) -> bool:
     all_gone = True
     for generation, files in leftovers(folder, current).items():
         codes = folder / codes_file.file_name(generation)
-        descriptor = os.open(codes, os.O_RDONLY | os.O_CLOEXEC) if generation < current and codes in files else -1
+        descriptor = _open_if_plain(codes) if generation < current and codes in files else -1
         try:
             if descriptor >= 0:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,6 +149,16 @@ def sweep(folder: Path, current: int) -> bool:
             if descriptor >= 0:
                 os.close(descriptor)
     return all_gone
+
+
+def _open_if_plain(file: Path) -> int:
+    """A descriptor to lock; -1 of what no reader can have locked, such as a pipe."""
+    try:
+        return mapped_file.open_plain(file, os.O_RDONLY)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT, errno.ELOOP):
+            return -1
+        raise
 
 
 def _file_names(generation: int) -> tuple[str, str]:

@@ -30,6 +30,12 @@ def id_to_path(tile_id: str) -> str:
     return os.fsdecode(unquote_to_bytes(tile_id.encode("utf-8")))
 
 
+def is_place(text: str) -> bool:
+    """Whether a text, from wherever, leads to a path: no NUL, and no surrogates, which JSON can spell."""
+    encoded = text.encode("utf-8", "ignore")
+    return encoded.decode() == text and b"\0" not in unquote_to_bytes(encoded)
+
+
 def place_to_path(folder: Path, place: str | None) -> Path | None:
     """A place that a gallery keeps relative to its own folder, so that both can be moved together."""
     return None if place is None else Path(os.path.normpath(Path(os.path.realpath(folder)) / id_to_path(place)))

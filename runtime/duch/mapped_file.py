@@ -5,8 +5,11 @@ A file knows nothing of how many of its rows exist; the catalog says so, and wha
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 from .display import display_path
@@ -24,7 +27,7 @@ def header(magic: bytes, number: int, fingerprint: str, generation: int) -> byte
 
 def create(file: Path, first: bytes) -> None:
     """Write a file that holds its header alone, and have it on the disk before returning."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    descriptor = open_new(file)
     try:
         write_at(descriptor, first, 0)
         os.fsync(descriptor)
@@ -37,14 +40,45 @@ def open_file(file: Path, flags: int) -> int:
 
     Raises:
         GalleryCorruptError: it is missing.
-        GalleryError: it cannot be opened.
+        GalleryError: it cannot be opened, or is no plain file.
     """
     try:
-        return os.open(file, flags | os.O_CLOEXEC)
+        return open_plain(file, flags)
     except FileNotFoundError:
         raise GalleryCorruptError(f"{display_path(file)} is missing; restore the gallery from a copy") from None
     except OSError as error:
         raise GalleryError(f"{display_path(file)} cannot be opened: {error.strerror}") from error
+
+
+def open_plain(file: Path, flags: int) -> int:
+    """A descriptor of a plain file, made if the flags say so; to be written to, it must not be a link.
+
+    A gallery may come from a stranger: a pipe in the place of a file would hold its reader up for ever, and what is
+    written through a link lands outside the folder.
+
+    Raises:
+        OSError: it cannot be opened, or is something else.
+    """
+    writes = flags & (os.O_WRONLY | os.O_RDWR)
+    if writes and file.is_symlink():
+        raise OSError(errno.ELOOP, f"{file.name} is a link, wanted the file itself", os.fspath(file))
+    flags |= os.O_CLOEXEC | os.O_NONBLOCK | (os.O_NOFOLLOW if writes else 0)
+    descriptor = os.open(file, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"{file.name} is no plain file", os.fspath(file))
+    return descriptor
+
+
+def open_new(file: Path) -> int:
+    """A descriptor of a new, empty file to read and write, in the place of what a crash may have left of an older one.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    with suppress(FileNotFoundError):
+        file.unlink()
+    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
 
 def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:

@@ -91,7 +91,7 @@ class Tables:
         fill = mih_native.build if mih_native.available() else mih_numpy.build
         size = HEADER_SIZE + sum(_table_size(n_bits, n, bits) for bits in widths)
         beside = place.with_name(place.name + ".partial")
-        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        descriptor = mapped_file.open_new(beside)
         try:
             os.posix_fallocate(descriptor, 0, size)  # a page that finds no room later kills the process
             mapped = mmap.mmap(descriptor, size)
@@ -134,7 +134,7 @@ class Tables:
         """
         place = Path(file)
         try:
-            descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = mapped_file.open_plain(place, os.O_RDONLY)
             try:
                 header = os.pread(descriptor, HEADER_SIZE, 0)
                 size = _size_told(header, place, n_bits, fingerprint, generation, n_rows)

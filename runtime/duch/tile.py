@@ -25,6 +25,16 @@ COLUMNS = (
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is no JSON, or beyond binary64")
+    return number
+
+
+_FROM_JSON = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tile:
     """What the catalog keeps of one image or sentence.
@@ -155,6 +165,19 @@ def attributes_to_json(attributes: Mapping[str, Any]) -> str | None:
     return _JSON.encode(dict(attributes))
 
 
+def attributes_from_json(text: str) -> dict[str, Any]:
+    """Attributes from JSON of whatever origin; the inverse of `attributes_to_json`.
+
+    Raises:
+        ValueError: no JSON object, or a number in it that JSON cannot give back.
+        RecursionError: nested too deeply.
+    """
+    value = _FROM_JSON.decode(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"{text[:40]!r} is no object")
+    return value
+
+
 def to_values(tile: StoredTile) -> tuple[Value, ...]:
     """The row of a tile: the values of `COLUMNS`."""
     # + 0.0 makes -0.0 a plain zero, as SQLite does when it stores it.
@@ -177,13 +200,10 @@ def from_values(values: Sequence[Any]) -> StoredTile:
         not (isinstance(tile_id, str) and modality in MODALITIES)
         or not all(value is None or isinstance(value, str) for value in (uri, text, attributes))
         or not all(value is None or isinstance(value, int) for value in (size, mtime_ns, time_us))
-        or {type(edge) for edge in edges} not in ({float}, {type(None)})
+        or not (edges == [None] * 4 or all(type(edge) is float and math.isfinite(edge) for edge in edges))
         or not (isinstance(code_crc, int) and isinstance(deleted, int))
     ):
-        raise ValueError("a value of another type than its column's")
-    known = {} if attributes is None else json.loads(attributes)
-    if not isinstance(known, dict):
-        raise ValueError("attributes that are no JSON object")
+        raise ValueError("a value that its column cannot have")
     return StoredTile(
         seq=seq,
         id=tile_id,
@@ -194,7 +214,7 @@ def from_values(values: Sequence[Any]) -> StoredTile:
         mtime_ns=mtime_ns,
         footprint=None if edges[0] is None else (edges[0], edges[1], edges[2], edges[3]),
         time_us=time_us,
-        attributes=known,
+        attributes={} if attributes is None else attributes_from_json(attributes),
         code_crc=code_crc,
         deleted=deleted,
     )

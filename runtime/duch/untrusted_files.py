@@ -18,7 +18,7 @@ from . import codes_file, columns_file
 from .catalog import Meta
 from .codes import PackedCodes
 from .columns_file import GROUP, GROUP_ROWS, NO_TIME, ROW, Columns, Rows, Table
-from .errors import GalleryError
+from .errors import GalleryCorruptError, GalleryError
 from .mapped_file import HEADER_SIZE, open_file
 
 Mask = NDArray[np.bool_]
@@ -40,7 +40,11 @@ class UntrustedFiles:
     """
 
     def __init__(self, folder: Path, meta: Meta) -> None:
-        """Open what is there. No lock is taken: a file that is open stays readable after a compaction took it away."""
+        """Open what is there. No lock is taken: a file that is open stays readable after a compaction took it away.
+
+        Raises:
+            GalleryError: a file that is there cannot be opened.
+        """
         self.codes_name = codes_file.file_name(meta.generation)
         self.columns_name = columns_file.file_name(meta.generation)
         self.problems: dict[str, GalleryError] = {}
@@ -52,7 +56,7 @@ class UntrustedFiles:
             file = folder / name
             try:
                 descriptor = open_file(file, os.O_RDONLY)
-            except GalleryError as error:
+            except GalleryCorruptError as error:  # missing; what may not be read is no damage
                 self.problems[name] = error
                 continue
             try:

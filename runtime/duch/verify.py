@@ -17,6 +17,7 @@ from .catalog import FILE_NAME as CATALOG
 from .catalog import catalog_of
 from .gallery_check import Problem, Progress, VerifyReport, check
 from .gallery_place import LOCK
+from .mapped_file import open_plain
 
 LOG = CATALOG + "-wal"
 
@@ -46,7 +47,7 @@ def verify(folder: str | os.PathLike[str], *, on_progress: Progress | None = Non
 def _has_writer(folder: Path) -> bool:
     """Whether a writer is at work; where that cannot be told, nobody can write either."""
     try:
-        lock = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        lock = open_plain(folder / LOCK, os.O_RDONLY)
     except OSError:
         return False
     try:

@@ -18,6 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .display import display_path
+from .errors import GalleryError
+from .mapped_file import open_plain
+
 _HEADER_SIZE, _FRAME_HEADER_SIZE = 32, 24
 _MAGIC = 0x377F0682  # and 1 more where the checksums take their words big-endian
 _BYTES_AT_ONCE = 1 << 24
@@ -30,9 +34,12 @@ def find_damage(log: Path) -> str | None:
 
     A frame that a killed writer left half-written is no damage: it was not acknowledged. It is told from a damaged one
     by frames behind it, or by a single bit that puts it right. After a power cut there may be frames behind it, too.
+
+    Raises:
+        GalleryError: it cannot be read.
     """
     try:
-        with open(log, "rb") as file:
+        with open(open_plain(log, os.O_RDONLY), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             header = file.read(_HEADER_SIZE)
             if len(header) < _HEADER_SIZE:
@@ -67,6 +74,8 @@ def find_damage(log: Path) -> str | None:
             return None
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise GalleryError(f"{display_path(log)} cannot be read: {error.strerror}") from error
 
 
 def _differs(frame: int) -> str:
