@@ -409,6 +409,8 @@ def sqlite_errors(file: Path) -> Iterator[None]:
     except UnicodeDecodeError as error:  # SQLite quotes the damaged text in its message
         raise GalleryCorruptError(f"{name} is damaged; restore the gallery from a copy") from error
     except sqlite3.Error as error:
+        if "closed database" in str(error):
+            raise GalleryError(f"{name} was closed; open the gallery again") from error
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise GalleryLockedError(f"{name} is locked by another program; wait for it to end") from error

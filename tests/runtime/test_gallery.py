@@ -297,6 +297,13 @@ def test_an_empty_gallery_has_no_hits(tmp_path: Path) -> None:
     assert (len(gallery), gallery.root, gallery.bundle_hint) == (0, None, None)
 
 
+def test_a_closed_gallery_is_told_from_a_damaged_one(tmp_path: Path) -> None:
+    gallery = Gallery.open(make(tmp_path / "g"))
+    gallery.close()
+    text = message_of(GalleryError, lambda: gallery.search(codes_of(1), 1))
+    assert "was closed; open the gallery again" in text
+
+
 def test_root_and_bundle_move_with_the_gallery(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "elsewhere" / "new"
     with writer(old / "g", root=old / "tiles \udcfe", bundle_hint=old / "bundle"):
