@@ -24,6 +24,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,8 @@ def build_in_place() -> bool:
             return False
         made.replace(LIBRARY)
     finally:
-        made.unlink(missing_ok=True)
+        with suppress(OSError):  # most often it has been renamed
+            made.unlink()
     return True
 
 
