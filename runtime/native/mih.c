@@ -94,7 +94,8 @@ static void keep(search *s, uint64_t value) {
         sink(s->heap, s->size, value);
     } else {
         int64_t at = s->size++;
-        for (int64_t parent; at > 0 && s->heap[parent = (at - 1) / 2] < value; at = parent) s->heap[at] = s->heap[parent];
+        for (int64_t parent; at > 0 && s->heap[parent = (at - 1) / 2] < value; at = parent)
+            s->heap[at] = s->heap[parent];
         s->heap[at] = value;
     }
     if (s->size == s->k) s->limit = (uint32_t)(s->heap[0] >> 32);

@@ -4,19 +4,15 @@
 
 #include <string.h>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(DUCH_PORTABLE)
-#define REGION_AVX2 1
+#if defined(__x86_64__) && !defined(DUCH_PORTABLE)
+#define ON_X86
 #endif
 
-#if defined(__GNUC__)
-#define INLINE static inline __attribute__((always_inline))
-#else
-#define INLINE static inline
-#endif
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 /* Keeps in mask the rows between two times; returns whether any is left. */
-INLINE int keep_times(const struct region_group *group, const struct region_bounds *bounds, uint8_t *restrict mask)
-{
+ALWAYS_INLINE int keep_times(const struct region_group *group, const struct region_bounds *bounds,
+                             uint8_t *restrict mask) {
     const int64_t first = bounds->first_us, last = bounds->last_us;
     uint8_t any = 0;
     for (size_t i = 0; i < REGION_GROUP_ROWS; i++) {
@@ -26,8 +22,8 @@ INLINE int keep_times(const struct region_group *group, const struct region_boun
     return any;
 }
 
-INLINE int keep_latitudes(const struct region_group *group, const struct region_bounds *bounds, uint8_t *restrict mask)
-{
+ALWAYS_INLINE int keep_latitudes(const struct region_group *group, const struct region_bounds *bounds,
+                                 uint8_t *restrict mask) {
     const double south = bounds->south, north = bounds->north;
     uint8_t any = 0;
     for (size_t i = 0; i < REGION_GROUP_ROWS; i++) {
@@ -39,8 +35,8 @@ INLINE int keep_latitudes(const struct region_group *group, const struct region_
 
 /* Longitudes meet where the row begins west of the box's east edge (a) and ends east of its west edge (b). A rectangle
  * that crosses the antimeridian makes up for one of the two, two that cross always meet there. */
-INLINE void keep_longitudes(const struct region_group *group, const struct region_bounds *bounds, uint8_t *restrict mask)
-{
+ALWAYS_INLINE void keep_longitudes(const struct region_group *group, const struct region_bounds *bounds,
+                                   uint8_t *restrict mask) {
     const double west = bounds->west, east = bounds->east;
     const uint8_t crosses = west > east;
     for (size_t i = 0; i < REGION_GROUP_ROWS; i++) {
@@ -51,8 +47,8 @@ INLINE void keep_longitudes(const struct region_group *group, const struct regio
     }
 }
 
-INLINE void select_in_group(const struct region_group *group, const struct region_bounds *bounds, uint8_t *restrict mask)
-{
+ALWAYS_INLINE void select_in_group(const struct region_group *group, const struct region_bounds *bounds,
+                                   uint8_t *restrict mask) {
     memset(mask, 1, REGION_GROUP_ROWS);
     /* Rows follow each other in time and often in place, so most groups are settled by their first column. */
     if (bounds->has_time && !keep_times(group, bounds, mask))
@@ -61,21 +57,18 @@ INLINE void select_in_group(const struct region_group *group, const struct regio
         keep_longitudes(group, bounds, mask);
 }
 
-static void select_plain(const struct region_group *group, const struct region_bounds *bounds, uint8_t *mask)
-{
+static void select_plain(const struct region_group *group, const struct region_bounds *bounds, uint8_t *mask) {
     select_in_group(group, bounds, mask);
 }
 
-#ifdef REGION_AVX2
+#ifdef ON_X86
 __attribute__((target("avx2"))) static void select_avx2(const struct region_group *group,
-                                                         const struct region_bounds *bounds, uint8_t *mask)
-{
+                                                         const struct region_bounds *bounds, uint8_t *mask) {
     select_in_group(group, bounds, mask);
 }
 #endif
 
-int region_select(const struct region_group *groups, size_t n_rows, const struct region_bounds *bounds, uint8_t *mask)
-{
+int region_select(const struct region_group *groups, size_t n_rows, const struct region_bounds *bounds, uint8_t *mask) {
     void (*select)(const struct region_group *, const struct region_bounds *, uint8_t *) = select_plain;
     uint8_t last[REGION_GROUP_ROWS];
 
@@ -85,7 +78,7 @@ int region_select(const struct region_group *groups, size_t n_rows, const struct
         return -1;
     if (bounds->has_time && bounds->first_us == INT64_MIN) /* would let the rows without a time in */
         return -1;
-#ifdef REGION_AVX2
+#ifdef ON_X86
     if (__builtin_cpu_supports("avx2"))
         select = select_avx2;
 #endif
