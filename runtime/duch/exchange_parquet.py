@@ -15,10 +15,14 @@ from .codes import PackedCodes
 from .display import display_path
 from .durable import replacing
 from .errors import GalleryError, InputError, needs_extra, one_line
-from .exchange import CODE, COLUMNS, INTEGERS, REALS, About, check_columns, from_row, to_row
+from .exchange import CODE, COLUMNS, INTEGERS, REALS, TEXTS, About, check_columns, from_row, to_row
 from .tile import StoredTile, Tile
 
 _KEY = b"duch"  # in the metadata of the schema
+# A file of some kilobytes may unpack to any size. Refused are parts of a column that unpack to so much more than they
+# are (text packs to a tenth, rarely to a hundredth), and texts that are too much for the rows read at a time.
+_MOST_PACKED, _SMALL = 1000, 1 << 26
+_MOST_TEXT = 1 << 30  # bytes
 
 Batch = tuple[PackedCodes, list[StoredTile]]
 
@@ -31,6 +35,7 @@ def pyarrow() -> Any:
     """
     with needs_extra("parquet", "a Parquet file"):
         import pyarrow
+        import pyarrow.compute
         import pyarrow.parquet
     return pyarrow
 
@@ -79,6 +84,7 @@ class ParquetExport:
             if _KEY not in (schema.metadata or {}):
                 raise InputError(f"{self._name} names no bundle; wanted what `duch gallery export` writes")
             self.about = About.from_json(schema.metadata[_KEY], file)
+            self._refuse_bombs(opened.metadata)
             self.n_tiles = opened.metadata.num_rows
             check_columns(schema.names, (*COLUMNS, CODE), self._name)
             wanted = _schema(self._pa, self.about.n_bits)
@@ -98,7 +104,8 @@ class ParquetExport:
             InputError: a row that is no tile, or damage.
         """
         width, done = self.about.n_bits // 8, 0
-        with self._open() as opened:
+        # As dictionaries, where the file has them: a long text that many rows share is in memory once.
+        with self._open(read_dictionary=list(TEXTS)) as opened:
             parts = opened.iter_batches(batch_size=size)
             while (part := self._next(parts)) is not None:
                 columns, codes = part
@@ -112,11 +119,38 @@ class ParquetExport:
                 done += n
                 yield np.frombuffer(b"".join(codes), dtype=np.uint8).reshape(n, width), tiles
 
-    def _open(self) -> Any:
+    def _open(self, **options: Any) -> Any:
         try:
-            return self._pa.parquet.ParquetFile(self._file)
+            return self._pa.parquet.ParquetFile(self._file, **options)
+        except MemoryError:
+            raise
         except (OSError, ValueError, self._pa.ArrowException) as error:
             raise InputError(f"{self._name} cannot be read as Parquet: {one_line(error)[:200]}") from None
+
+    def _refuse_bombs(self, metadata: Any) -> None:
+        for group in range(metadata.num_row_groups):
+            for place in range(metadata.num_columns):
+                column = metadata.row_group(group).column(place)
+                packed, size = column.total_compressed_size, column.total_uncompressed_size
+                if size > _SMALL and size > _MOST_PACKED * packed:
+                    raise InputError(
+                        f"{self._name} unpacks {packed:,} bytes of the column {column.path_in_schema} to {size:,}; "
+                        "wanted what `duch gallery export` writes"
+                    )
+
+    def _decoded(self, part: Any) -> dict[str, list[Any]]:
+        """The columns of some rows as Python values."""
+        compute, size = self._pa.compute, 0
+        for name in TEXTS:
+            column = part.column(name)
+            lengths = compute.binary_length(column.dictionary)
+            size += compute.sum(lengths.take(column.indices)).as_py() or 0
+        if size > _MOST_TEXT:
+            raise InputError(
+                f"{self._name} has {size:,} bytes of text in {len(part):,} rows; wanted at most {_MOST_TEXT:,}"
+            )
+        columns: dict[str, list[Any]] = part.to_pydict()
+        return columns
 
     def _next(self, parts: Iterator[Any]) -> tuple[dict[str, list[Any]], list[Any]] | None:
         """The columns and codes of the next rows as Python values; None at the end."""
@@ -126,7 +160,9 @@ class ParquetExport:
                 part = next(parts, None)
             if part is None:
                 return None
-            columns = part.to_pydict()
+            columns = self._decoded(part)
+        except MemoryError:
+            raise
         except (OSError, ValueError, self._pa.ArrowException) as error:
             raise InputError(f"{self._name} is damaged: {one_line(error)[:200]}; export it again") from None
         return columns, columns.pop(CODE)

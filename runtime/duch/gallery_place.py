@@ -63,10 +63,11 @@ def take_lock(folder: Path) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+        told = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+        holder = told if told.isdigit() else "unknown"
         os.close(lock)
         raise GalleryLockedError(
-            f"another writer (process {holder if holder.isdigit() else 'unknown'}) holds {display_path(folder / LOCK)}; wait for it to end"
+            f"another writer (process {holder}) holds {display_path(folder / LOCK)}; wait for it to end"
         ) from None
     except OSError as error:
         os.close(lock)

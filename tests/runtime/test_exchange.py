@@ -391,6 +391,32 @@ def test_a_parquet_file_that_is_no_export_is_one_line(tmp_path: Path) -> None:
     assert contents(tmp_path / "new") == contents(tmp_path / "g")
 
 
+def test_a_parquet_file_that_unpacks_to_too_much_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr("duch.exchange_parquet._SMALL", 1 << 20)
+    export_gallery(some_gallery(tmp_path / "g"), tmp_path / "bomb.parquet")
+    good = parquet.read_table(tmp_path / "bomb.parquet")
+    n, long, place = 4096, "x" * (1 << 20), good.schema.get_field_index("text")
+    many = good.take([0] * n)
+    shared = pa.DictionaryArray.from_arrays(pa.array([0] * n, pa.int32()), [long])  # 4 GB from a megabyte
+    for table, compression, message in (
+        (good.set_column(place, "text", pa.array([long] * len(good))), "zstd", "bytes of the column text to"),
+        (many.set_column(place, "text", shared), "none", "has 4,2"),
+    ):
+        with parquet.ParquetWriter(
+            tmp_path / "bomb.parquet",
+            table.schema,
+            compression=compression,
+            use_dictionary=["text"] if compression == "none" else False,
+            store_schema=False,
+        ) as out:
+            out.add_key_value_metadata(good.schema.metadata)
+            out.write_table(table)
+        assert message in refused(InputError, lambda: import_gallery([tmp_path / "bomb.parquet"], tmp_path / "new"))
+        assert not (tmp_path / "new").exists()
+
+
 def test_parquet_without_pyarrow_is_one_line(tmp_path: Path) -> None:
     some_gallery(tmp_path / "g", 3)
     script = (
