@@ -35,7 +35,7 @@ def gallery() -> None:
     """Keep galleries in good order."""
 
 
-@gallery.command()
+@gallery.command(short_help="Check every byte of a gallery, and repair it.")
 @click.argument("folder", type=PATH, metavar="GALLERY")
 @click.option(
     "--repair", is_flag=True, help="Put right what is wrong; tiles that are damaged are taken out and listed."
@@ -91,7 +91,7 @@ def _repair(folder: Path, *, as_json: bool) -> None:
         click.echo("run `duch index` again to code what was taken out", err=True)
 
 
-@gallery.command()
+@gallery.command(short_help="Give back the space of removed tiles.")
 @click.argument("folder", type=PATH, metavar="GALLERY")
 @_json_option
 def compact(folder: Path, *, as_json: bool) -> None:
@@ -117,7 +117,7 @@ def compact(folder: Path, *, as_json: bool) -> None:
         click.echo("a reader holds the older files; they go when it has ended and the next writer comes", err=True)
 
 
-@gallery.command()
+@gallery.command(short_help="Put galleries of one bundle into a new one.")
 @click.argument("out", type=PATH)
 @click.argument("galleries", type=PATH, nargs=-1, required=True, metavar="GALLERY...")
 @_duplicate_option
@@ -138,7 +138,7 @@ def merge(out: Path, galleries: tuple[Path, ...], on_duplicate: Any, *, as_json:
     click.echo(f"{display_path(out)}: {_count(report.n_tiles, 'tile')}{replaced}")
 
 
-@gallery.command(name="export")
+@gallery.command(name="export", short_help="Write a gallery as Parquet, or as CSV and NPY.")
 @click.argument("folder", type=PATH, metavar="GALLERY")
 @click.argument("out", type=PATH)
 @_json_option
@@ -154,7 +154,7 @@ def export_command(folder: Path, out: Path, *, as_json: bool) -> None:
     click.echo(f"{display_path(out)}: {_count(n_tiles, 'tile')}")
 
 
-@gallery.command(name="import")
+@gallery.command(name="import", short_help="Add what `duch gallery export` wrote.")
 @click.argument("sources", type=PATH, nargs=-1, required=True, metavar="SOURCE...")
 @click.argument("folder", type=PATH, metavar="GALLERY")
 @_duplicate_option
@@ -176,7 +176,7 @@ def import_command(sources: tuple[Path, ...], folder: Path, on_duplicate: Any, *
     click.echo(f"{display_path(folder)}: {_count(report.added, 'tile')} added{replaced}")
 
 
-@gallery.command()
+@gallery.command(short_help="Remove tiles by id or expression.")
 @click.argument("folder", type=PATH, metavar="GALLERY")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--ids", "ids_file", type=PATH, help="Ids from a file, one a line; - reads stdin.")
@@ -227,7 +227,7 @@ def remove(
     click.echo(f"{display_path(folder)}: {_count(len(found), 'tile')} {what}{passed_over}", err=dry_run)
 
 
-@gallery.command()
+@gallery.command(short_help="Build tables and indexes for quick searches.")
 @click.argument("folder", type=PATH, metavar="GALLERY")
 @click.option("--tables/--no-tables", default=None, help="Build tables for multi-index hashing, or delete them.")
 @click.option(
