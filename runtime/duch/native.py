@@ -83,9 +83,11 @@ def set_level(name: str, *, source: str = "level") -> None:
         NativeError: see `library`.
     """
     global _chosen  # noqa: PLW0603  one process has one level, as the library has
-    loaded = None if name == NUMPY else load()  # a library that does not load keeps nobody from NumPy
-    if (loaded is None and name != NUMPY) or (loaded is not None and loaded.hamming_set_level(name.encode())):
-        raise ConfigError(f"{source} is {name!r}; wanted one that runs here: {', '.join(levels())}")
+    if name != NUMPY:  # a library that does not load keeps nobody from NumPy
+        loaded, found = load(), levels()
+        if loaded is None or name not in found:
+            raise ConfigError(f"{source} is {name!r}; wanted one that runs here: {', '.join(found)}")
+        loaded.hamming_set_level(name.encode())
     _chosen = name
 
 

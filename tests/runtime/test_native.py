@@ -66,7 +66,7 @@ def test_the_environment_chooses_a_level(level: str) -> None:
     assert in_a_new_process(DUCH_HAMMING_LEVEL=level).stdout == f"{level}\n"
 
 
-@pytest.mark.parametrize("level", ["sse9", "", "AVX2"])
+@pytest.mark.parametrize("level", ["sse9", "", "AVX2", "portable\0", "\udcff"])
 def test_a_level_that_is_not_there_is_one_line(level: str) -> None:
     with pytest.raises(ConfigError) as caught:
         native.set_level(level)
