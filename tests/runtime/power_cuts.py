@@ -42,7 +42,8 @@ def power_cuts(base: Path, library: Path, scene: str, *, seed: int, states: int)
             assert (base / "end" / file.relative_to(root)).read_bytes() == file.read_bytes(), file
     if scene in OPERATIONS:
         OPERATIONS[scene].learn(base / "end")
-    chosen = Counter(chance.choices(moments, k=states) if states < len(moments) else moments)
+    few = states - len(moments)  # then every moment once, and some of them again
+    chosen = Counter(chance.sample(moments, states) if few < 0 else [*moments, *chance.choices(moments, k=few)])
     disk, count = Disk(root, log), Counter(events=len(moments))
     for event in disk.events():
         for _ in range(chosen[event]):
