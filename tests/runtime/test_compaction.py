@@ -164,6 +164,7 @@ print(calls)
 """
 
 
+@pytest.mark.slow
 def test_a_compaction_that_dies_at_any_step_leaves_the_gallery_as_it_was_or_compacted(tmp_path: Path) -> None:
     """The process ends before each of its writes, syncs and removals in turn."""
     for stop_at in range(1, 100):

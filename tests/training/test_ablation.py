@@ -54,6 +54,7 @@ def test_every_variant_makes_settings_that_hold(name):
     assert (config.n_bits, config.seed, config.split_seed) == (32, 5, 42)
 
 
+@pytest.mark.slow
 def test_a_grid_is_made_once_and_its_table_holds_what_the_runs_found(dataset, files, tmp_path):
     names = ["default", "itq", "no-balance"]
     table = ablate(dataset, tmp_path, QUICK, bits=[8, 16], seeds=2, variants=names, features=files, jobs=1)

@@ -338,6 +338,7 @@ def test_fewer_pairs_than_a_batch_are_one_batch(fit):
     assert hasher.relax_image_features(image).isfinite().all()
 
 
+@pytest.mark.slow
 def test_training_lowers_the_objective_and_leaves_heads_that_need_no_gradient():
     image, text, _ = clusters()
     units = scaled_unit_features(image, text)

@@ -97,6 +97,7 @@ def test_a_bundle_without_a_split_says_where_one_is(dataset):
     fails(duch("evaluate", Path(__file__).parents[1] / "tiny_bundle", dataset), "--split")
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_with_one_line_and_can_be_resumed(dataset, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "duch", "train", str(dataset), str(out), *SMALL, "--epochs", "200"]

@@ -151,6 +151,7 @@ def test_heads_trained_on_files_are_scored_on_files(dataset, files, tmp_path, me
         evaluate(tmp_path / "out", dataset)
 
 
+@pytest.mark.slow
 def test_files_need_no_images_and_give_the_same_heads_as_encoders_that_are_frozen(dataset, checkpoint, files, tmp_path):
     changes = HEADS | {"image_views": "none", "text_views": "none", "captions": "one"}
     config = load_config("edge", image_encoder=str(checkpoint), text_encoder=str(checkpoint), **changes)
@@ -164,6 +165,7 @@ def test_files_need_no_images_and_give_the_same_heads_as_encoders_that_are_froze
         assert torch.allclose(value, theirs.state_dict()[name], atol=1e-4), name
 
 
+@pytest.mark.slow
 def test_a_stopped_run_on_files_resumes_to_the_same_heads(dataset, files, tmp_path, monkeypatch):
     import duch_training.trainer
 
@@ -211,6 +213,7 @@ def test_frozen_features_are_kept_in_a_cache_and_the_temporary_one_goes(dataset,
         {"image_views": "aug-center", "text_views": "words", "feature_scaling": "whole-file", "fresh_views": True},
     ],
 )
+@pytest.mark.slow
 def test_every_choice_trains_behind_frozen_encoders(dataset, checkpoint, tmp_path, changes):
     config = load_config("edge", image_encoder=str(checkpoint), text_encoder=str(checkpoint), **HEADS | changes)
     result = train(dataset, tmp_path / "out", config)

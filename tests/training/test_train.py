@@ -129,6 +129,7 @@ def test_a_model_of_somebody_else_is_never_taken_for_a_checkpoint(dataset, minil
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_overwrite_replaces_a_checkpoint_but_nothing_beside_it(dataset, tmp_path):
     config = load_config("tiny", epochs=1, **SMALL)
     train(dataset, tmp_path / "out", config)
