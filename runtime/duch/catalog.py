@@ -303,12 +303,12 @@ class Catalog:
         """Seqs of the tombstones whose rows are in the files of a generation."""
         query = "SELECT seq FROM tiles WHERE deleted > 0 AND deleted >= ?"  # the first half makes the index usable
         with sqlite_errors(self.file):
-            return list(map(self._checked_seq, self._connection.execute(query, (generation,))))
+            return list(self._checked_seqs(self._connection.execute(query, (generation,))))
 
     def seqs(self, query: str, values: Sequence[Value]) -> Iterator[int]:
         """What a query for seqs finds."""
         with sqlite_errors(self.file):
-            yield from map(self._checked_seq, self._connection.execute(query, values))
+            yield from self._checked_seqs(self._connection.execute(query, values))
 
     def plan(self, query: str, values: Sequence[Value]) -> list[str]:
         """How SQLite would answer a query: its steps, of which one that begins with SCAN reads a whole table."""
@@ -356,11 +356,11 @@ class Catalog:
             except (ValueError, RecursionError) as error:
                 raise self.damaged(f"tile {values[0]!r} of table tiles", f"has {one_line(error)}") from error
 
-    def _checked_seq(self, row: tuple[Any]) -> int:
-        (seq,) = row
-        if not isinstance(seq, int):  # a table of another declaration may hold anything
-            raise self.damaged(f"seq {str(seq)[:80]!r} of table tiles", "is no integer")
-        return seq
+    def _checked_seqs(self, rows: Iterable[tuple[Any]]) -> Iterator[int]:
+        for (seq,) in rows:
+            if type(seq) is not int:  # a table of another declaration may hold anything
+                raise self.damaged(f"seq {str(seq)[:80]!r} of table tiles", "is no integer")
+            yield seq
 
     def _find(self, ids: Sequence[str]) -> Iterator[tuple[Value, ...]]:
         return self._select("deleted = 0 AND id IN ({})", ids)
