@@ -115,13 +115,12 @@ class FolderExport:
 
 def _rows(tiles_file: BinaryIO, name: str) -> Iterator[tuple[Row, str]]:
     """The rows of an open tiles.csv, each with what to call it."""
-    before = csv.field_size_limit(_LARGEST_CELL)
     text = TextIOWrapper(tiles_file, encoding="utf-8-sig", newline="")
     lines = csv.reader(text, strict=True)
     try:
-        header = next(lines, [])
+        header = _next_line(lines) or []
         check_columns(header, COLUMNS, name)
-        for cells in lines:
+        while (cells := _next_line(lines)) is not None:
             where = f"line {lines.line_num} of {name}"
             if len(cells) != len(header):
                 raise InputError(f"{where} has {len(cells)} cells; wanted {len(header)}")
@@ -130,6 +129,16 @@ def _rows(tiles_file: BinaryIO, name: str) -> Iterator[tuple[Row, str]]:
         raise InputError(f"line {lines.line_num} of {name} is no CSV: {error}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{name} is no UTF-8 after line {lines.line_num}: {error.reason}") from None
+
+
+def _next_line(lines: Iterator[list[str]]) -> list[str] | None:
+    """The cells of the next line; None at the end.
+
+    The limit is one of the whole process, so it is not kept while the caller of a generator does something else.
+    """
+    before = csv.field_size_limit(_LARGEST_CELL)
+    try:
+        return next(lines, None)
     finally:
         csv.field_size_limit(before)
 

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duch.errors import DuchError, GalleryCorruptError, GalleryError, GalleryMismatchError, InputError
+from duch.exchange_csv import FolderExport
 from duch.gallery import Gallery, Tile
 from duch.gallery_export import export_gallery
 from duch.gallery_import import import_gallery
@@ -177,6 +178,18 @@ def test_long_texts_come_back(tmp_path: Path) -> None:
 
 
 # --- several sources, galleries that exist ---
+
+
+def test_reading_an_export_leaves_the_limit_of_other_csv_readers_alone(tmp_path: Path) -> None:
+    export_gallery(some_gallery(tmp_path / "g", 60), tmp_path / "export")
+    before = csv.field_size_limit()
+    first, second = (FolderExport(tmp_path / "export").batches(20) for _ in range(2))
+    next(first)
+    assert csv.field_size_limit() == before
+    next(second)
+    first.close()
+    list(second)
+    assert csv.field_size_limit() == before
 
 
 @pytest.mark.parametrize("form", FORMS)
