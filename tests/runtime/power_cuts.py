@@ -44,6 +44,8 @@ def power_cuts(base: Path, library: Path, scene: str, *, seed: int, states: int)
         OPERATIONS[scene].learn(base / "end")
     few = states - len(moments)  # then every moment once, and some of them again
     chosen = Counter(chance.sample(moments, states) if few < 0 else [*moments, *chance.choices(moments, k=few)])
+    if scene in OPERATIONS:
+        chosen[moments[-1]] += states // 4  # it was told as done at the last one alone
     disk, count = Disk(root, log), Counter(events=len(moments))
     for event in disk.events():
         for _ in range(chosen[event]):
