@@ -10,6 +10,8 @@ EXTRAS := cpu,train,export,optimum,dev
 NEXT        := build/next
 NEXT_EXTRAS := cpu,train,export,dev
 NEXT_TESTS  := test_cli.py test_encoders.py test_train.py test_views.py
+# A process a core, each with one thread; the tests of a file share what they set up.
+PYTEST      := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: demo native test test-next test-all lint clean lock lock-next
 
@@ -18,7 +20,7 @@ demo: $(VENV)/.installed native
 	$(BIN)/python examples/demo.py build/demo
 
 test: $(VENV)/.installed native
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # The native library, from runtime/native into runtime/duch.
 native:
@@ -29,7 +31,7 @@ test-next: $(NEXT)/.installed
 	$(NEXT)/bin/python -m pytest tests/export $(addprefix tests/training/,$(NEXT_TESTS))
 
 test-all: $(VENV)/.installed native lint
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
