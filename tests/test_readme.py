@@ -57,6 +57,7 @@ def test_every_duch_command_of_the_readme_runs(tmp_path: Path, minilm: Path) -> 
     duch("scenes", "my-tiles", "--count", "120")
     (tmp_path / "sentences.jsonl").write_text('{"text": "a harbour with many boats", "id": "h1"}\n')
     shutil.copy(next((tmp_path / "my-tiles" / "images").iterdir()), tmp_path / "tile.png")
+    (tmp_path / "candidates.txt").write_text("".join(f"{i:05d}.png\n" for i in range(9)))
     (tmp_path / "run.toml").write_text("epochs = 2\nbatch_size = 16\n")
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "all-MiniLM-L6-v2").symlink_to(minilm)
