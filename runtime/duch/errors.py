@@ -6,6 +6,7 @@ with code 1; code that uses duch as a library catches `DuchError` or the child i
     DuchError
     ├── InputError               something the caller gave
     │   ├── ImageError           a file or array that is no usable image
+    │   │   └── SceneError       a raster that cannot be cut into chips
     │   ├── TextError            a sentence that cannot be coded
     │   ├── CodesError           codes of the wrong width, type or shape
     │   ├── ConfigError          a setting that is unknown or out of range
@@ -42,6 +43,10 @@ class InputError(DuchError):
 
 class ImageError(InputError):
     """A file or array that is no usable image."""
+
+
+class SceneError(ImageError):
+    """A raster that cannot be cut into chips."""
 
 
 class TextError(InputError):

@@ -2,7 +2,7 @@
 
 An id is the POSIX path relative to the root. A file name is bytes and an id is text, so bytes that are not UTF-8 are
 percent-escaped (`%FF`); a `%` that would read as such an escape becomes `%25`. Every path therefore has one id, and
-every id leads back to its path.
+every id leads back to its path. A chip of a scene has the scene's id as its uri, and adds its window: `#x,y,w,h`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,27 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
+_WINDOW = re.compile(r"#(-?\d{1,9}),(-?\d{1,9}),(\d{1,9}),(\d{1,9})")
 _ESCAPE_LOOKALIKE = re.compile(rb"%(?=[0-9A-Fa-f]{2})")
+
+
+class Window(NamedTuple):
+    """The place of a chip in its scene, in the scene's pixels; may reach beyond the scene, where it is padded.
+
+    Attributes:
+        x: columns left of it.
+        y: rows above it.
+        w: its width.
+        h: its height.
+    """
+
+    x: int
+    y: int
+    w: int
+    h: int
 
 
 def path_to_id(path: str | os.PathLike[str]) -> str:
@@ -28,6 +46,19 @@ def path_to_id(path: str | os.PathLike[str]) -> str:
 def id_to_path(tile_id: str) -> str:
     """The path that an id stands for, relative to the gallery's root; the inverse of `path_to_id`."""
     return os.fsdecode(unquote_to_bytes(tile_id.encode("utf-8")))
+
+
+def chip_id(uri: str, window: Window) -> str:
+    """The id of a chip of the scene that lies at `uri`."""
+    return f"{uri}#{window.x},{window.y},{window.w},{window.h}"
+
+
+def window_of(tile_id: str, uri: str | None) -> Window | None:
+    """The window of a chip, from its id and its uri; None for a tile that is no chip."""
+    if uri is None or not tile_id.startswith(f"{uri}#"):
+        return None
+    found = _WINDOW.fullmatch(tile_id, len(uri))
+    return None if found is None else Window(*map(int, found.groups()))
 
 
 def is_place(text: str) -> bool:

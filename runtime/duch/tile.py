@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import InputError
+from .ids import Window, window_of
 
 Modality = Literal["image", "text"]
 MODALITIES = ("image", "text")
@@ -42,7 +43,7 @@ class Tile:
     Attributes:
         id: unique among the live tiles of a gallery.
         modality: "image" or "text".
-        uri: where an image lies, as an id-escaped path relative to the gallery's root.
+        uri: where an image, or the scene of a chip, lies, as an id-escaped path relative to the gallery's root.
         text: the sentence of a text.
         size: bytes of the image file.
         mtime_ns: its modification time, nanoseconds since 1970 UTC.
@@ -60,6 +61,11 @@ class Tile:
     footprint: tuple[float, float, float, float] | None = None
     time_us: int | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def window(self) -> Window | None:
+        """The part of the scene at `uri` that a chip is; None for what is no chip."""
+        return window_of(self.id, self.uri)
 
     def check(self) -> None:
         """Refuse what the catalog could not give back unchanged.
@@ -114,12 +120,12 @@ class Hit:
         seq: its place in the order of insertion; ties are ranked by it.
         id: its id.
         modality: "image" or "text".
-        uri: where an image lies, relative to the gallery's root.
+        uri: where an image, or the scene of a chip, lies, relative to the gallery's root.
         text: the sentence of a text.
         footprint: west, south, east, north in degrees, if known.
         time_us: acquisition time in microseconds since 1970 UTC, if known.
         attributes: anything else that is known.
-        path: the image file; None for a text, and where the file is missing or was not looked for.
+        path: the image file, or the scene; None for a text, and where the file is missing or was not looked for.
     """
 
     rank: int
@@ -133,6 +139,11 @@ class Hit:
     time_us: int | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
+
+    @property
+    def window(self) -> Window | None:
+        """The part of the scene at `path` that a chip is; None for what is no chip."""
+        return window_of(self.id, self.uri)
 
     @classmethod
     def of(cls, tile: StoredTile, *, rank: int, distance: int) -> Hit:
