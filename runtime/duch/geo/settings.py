@@ -95,7 +95,8 @@ class ChipSettings:
             raise ConfigError(f"the pattern {pattern!r} is no regular expression: {error}") from None
         if not groups:
             raise ConfigError(
-                f"the pattern {pattern!r} has no named group; wanted such as '_(?P<sensor>S2[AB])_.*_(?P<time>\\d{{8}}T\\d{{6}})_'"
+                f"the pattern {pattern!r} has no named group; "
+                r"wanted some, such as '^(?P<sensor>S2[AB])_.*_(?P<time>\d{8}T\d{6})_'"
             )
 
     @property
