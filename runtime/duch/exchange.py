@@ -15,7 +15,6 @@ Shapes: n tiles.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from typing import Any
 from .codes import MAX_N_BITS
 from .display import display_path
 from .errors import InputError
-from .ids import is_place, path_to_id
+from .ids import is_place
 from .tile import MODALITIES, StoredTile, Tile, attributes_from_json, attributes_to_json
 
 FORMAT, FORMAT_VERSION = "duch-gallery-export", 1
@@ -86,11 +85,6 @@ class About:
         ):
             raise InputError(f"{name} says {known}; wanted a fingerprint of 64 hex digits, n_bits and two places")
         return cls(**known)
-
-
-def place_of(path: Path | None, folder: Path) -> str | None:
-    """A path as a place relative to the folder of an export."""
-    return None if path is None else path_to_id(os.path.relpath(os.path.realpath(path), os.path.realpath(folder)))
 
 
 def to_row(tile: StoredTile) -> Row:

@@ -12,11 +12,12 @@ from pathlib import Path
 from .codes import PackedCodes
 from .display import display_path
 from .errors import GalleryError
-from .exchange import About, place_of
+from .exchange import About
 from .exchange_csv import write_folder
 from .exchange_parquet import pyarrow, write_parquet
 from .gallery import Gallery
 from .gallery_check import Progress
+from .ids import path_to_place
 from .tile import StoredTile
 
 
@@ -44,8 +45,8 @@ def export_gallery(
         about = About(
             fingerprint=gallery.fingerprint,
             n_bits=gallery.n_bits,
-            root=place_of(gallery.root, beside),
-            bundle_hint=place_of(gallery.bundle_hint, beside),
+            root=path_to_place(gallery.root, beside),
+            bundle_hint=path_to_place(gallery.bundle_hint, beside),
         )
         batches = _told(gallery, on_progress)
         if to_parquet:

@@ -28,7 +28,7 @@ from .display import display_path
 from .errors import CodesError, GalleryError, InputError
 from .gallery_place import create_files, may_create, take_lock
 from .generation import Generation, crcs, sweep
-from .ids import path_to_id, place_to_path
+from .ids import path_to_place, place_to_path
 from .tile import Modality, StoredTile, Tile
 from .where import attribute_index
 
@@ -275,9 +275,8 @@ class GalleryWriter:
             GalleryError: the disk is full or fails.
         """
         catalog, _ = self._writable()
-        here = os.path.realpath(self.folder)
         for key, place in (("root", root), ("bundle_hint", bundle_hint)):
-            value = None if place is None else path_to_id(os.path.relpath(os.path.realpath(place), here))
+            value = path_to_place(place, self.folder)
             if value is not None and value != getattr(self._meta, key):
                 with self._all_or_nothing(), catalog.transaction():
                     catalog.set_meta(key, value)

@@ -70,3 +70,8 @@ def is_place(text: str) -> bool:
 def place_to_path(folder: Path, place: str | None) -> Path | None:
     """A place that a gallery keeps relative to its own folder, so that both can be moved together."""
     return None if place is None else Path(os.path.normpath(Path(os.path.realpath(folder)) / id_to_path(place)))
+
+
+def path_to_place(path: str | os.PathLike[str] | None, folder: str | os.PathLike[str]) -> str | None:
+    """A path as a place relative to a folder; the inverse of `place_to_path`. Neither needs to be there."""
+    return None if path is None else path_to_id(os.path.relpath(os.path.realpath(path), os.path.realpath(folder)))

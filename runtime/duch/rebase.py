@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from .ids import path_to_id
+from .ids import path_to_place
 from .tile import Tile
 
 
@@ -20,7 +20,7 @@ def path_below(folder: Path | None, root: Path | None) -> str | None:
     """The way from a root to a folder below it, as ids have it; None if they are the same or one is not known."""
     if folder is None or root is None:
         return None
-    below = path_to_id(os.path.relpath(os.path.realpath(folder), os.path.realpath(root)))
+    below = path_to_place(folder, root)
     return None if below == "." else below
 
 
