@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from duch.errors import needs_extra
+from duch.display import display_path
+from duch.errors import ConfigError, needs_extra
 from duch.options import PATH
 
 from .config import TrainConfig
@@ -25,7 +26,12 @@ from .options import CACHE_OPTION, FEATURES_OPTION, NEEDS, config_from, quiet_li
 @click.option("--count", default=4000, show_default=True, help="How many scenes, spread evenly over the classes.")
 @click.option("--size", default=128, show_default=True, help="Side of a scene, in pixels.")
 @click.option("--seed", default=0, show_default=True, help="The same seed draws the same scenes.")
-def scenes(out: Path, count: int, size: int, seed: int) -> None:
+@click.option(
+    "--geotiff",
+    type=PATH,
+    help="Also paste all of them into this GeoTIFF: 16 bits, blue, green, red and infrared, on the map.",
+)
+def scenes(out: Path, count: int, size: int, seed: int, geotiff: Path | None) -> None:
     """Draw aerial scenes with captions into OUT, as a dataset for `duch train`.
 
     The scenes are procedural: they show what the software does where no data set is at hand, and teach a model nothing
@@ -33,10 +39,16 @@ def scenes(out: Path, count: int, size: int, seed: int) -> None:
     """
     with needs_extra(*NEEDS):
         from .progress import bar
-        from .scenes import write_scenes
+        from .scenes import write_mosaic, write_scenes
+    if geotiff is not None and not geotiff.parent.is_dir():
+        raise ConfigError(f"folder {display_path(geotiff.parent)} does not exist; make it first")
     with bar(count, "drawing scenes", "scene") as progress:
         file = write_scenes(out, count=count, seed=seed, size=size, on_progress=progress)
     click.echo(f"wrote {count} scenes and {file}")
+    if geotiff is not None:
+        with bar(count, "pasting scenes", "scene") as progress:
+            write_mosaic(file, geotiff, on_progress=progress)
+        click.echo(f"wrote {display_path(geotiff)}")
 
 
 @click.command()

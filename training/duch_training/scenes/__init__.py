@@ -12,9 +12,11 @@ painted. `write_scenes` leaves a dataset of the same form as a user's own.
     phrases_open, phrases_built        facts of a class -> phrases
     captions                           phrases -> five sentences
     write                              one scene; a dataset on disk
+    mosaic                             a dataset as one raster on the map
 """
 
+from duch_training.scenes.mosaic import write_mosaic
 from duch_training.scenes.painters import CLASSES
 from duch_training.scenes.write import Scene, draw_scene, write_scenes
 
-__all__ = ["CLASSES", "Scene", "draw_scene", "write_scenes"]
+__all__ = ["CLASSES", "Scene", "draw_scene", "write_mosaic", "write_scenes"]
