@@ -39,7 +39,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
@@ -53,6 +53,7 @@ from .energy import find_meter
 from .errors import InputError
 from .machine import cpu_facts, peak_rss_mb, rss_mb, software_facts, throttle_count, total_memory_mb
 from .manifest import HASHED_FILES
+from .progress import Progress
 from .retriever import Retriever
 
 SCHEMA = "duch-bench/1"
@@ -68,7 +69,7 @@ def measure(
     batches: Sequence[int] = (1, 32),
     seconds: float = 2.0,
     repeats: int | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Time a bundle on this device: JSON values of the schema above.
 

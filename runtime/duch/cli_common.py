@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from .display import display_path, printable
 
 if TYPE_CHECKING:
     from .bundle import Bundle
+    from .progress import Progress
 
 
 def open_bundle(folder: Path, *, expect_fingerprint: str | None, check_all: bool) -> Bundle:
@@ -39,7 +40,7 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(title: str) -> Iterator[Progress]:
     """A progress bar on stderr, for callbacks of (done, total); without a terminal, one line at the end."""
     state: dict[str, Any] = {}
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import mapped_file
+from .allowed_rows import Rows
 from .mapped_file import HEADER_SIZE
 from .tile import MODALITIES, StoredTile
 
@@ -43,7 +44,6 @@ _OFFSETS = {
 }
 
 Table = NDArray[np.void]  # of ROW or GROUP
-Rows = NDArray[np.int64]
 
 
 def file_name(generation: int) -> str:

@@ -6,23 +6,23 @@ Shapes: m some tiles.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .allowed_rows import Mask
 from .catalog import Meta, catalog_of
 from .catalog_check import CatalogCheck, StoredValues
 from .errors import GalleryCorruptError, GalleryError, TablesError
 from .generation import leftovers
 from .mih_table import MAX_ROWS
+from .progress import Progress
 from .tables import Tables
 from .tables import file_name as tables_name
-from .untrusted_files import Mask, UntrustedFiles, table_of_values
-
-Progress = Callable[[int, int], None]
+from .untrusted_files import UntrustedFiles, table_of_values
 
 
 @dataclass(frozen=True)

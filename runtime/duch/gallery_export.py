@@ -16,8 +16,8 @@ from .exchange import About
 from .exchange_csv import write_folder
 from .exchange_parquet import pyarrow, write_parquet
 from .gallery import Gallery
-from .gallery_check import Progress
 from .ids import path_to_place
+from .progress import Progress
 from .tile import StoredTile
 
 

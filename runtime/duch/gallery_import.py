@@ -19,9 +19,9 @@ from .errors import GalleryMismatchError, InputError
 from .exchange_csv import FolderExport
 from .exchange_parquet import ParquetExport
 from .gallery import Gallery, GalleryWriter
-from .gallery_check import Progress
 from .ids import place_to_path
 from .new_folder import new_folder
+from .progress import Progress
 from .rebase import common_root, path_below, rebased
 from .tile import Tile
 

@@ -12,7 +12,7 @@ import errno
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from .errors import CodesError, GalleryError, InputError
 from .gallery_place import create_files, may_create, take_lock
 from .generation import Generation, crcs, sweep
 from .ids import path_to_place, place_to_path
+from .progress import Progress
 from .tile import Modality, StoredTile, Tile
 from .where import attribute_index
 
@@ -217,7 +218,7 @@ class GalleryWriter:
         self._meta = catalog.meta()
         return len(buried)
 
-    def compact(self, on_progress: Callable[[int, int], None] | None = None) -> int:
+    def compact(self, on_progress: Progress | None = None) -> int:
         """Write codes and columns without the tombstones, as a new generation; returns how many there were.
 
         Readers go on with the generation that they have open; its files and its tombstones go as soon as the last one

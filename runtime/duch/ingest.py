@@ -8,7 +8,7 @@ Shapes: n tiles of a batch.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,14 +24,12 @@ from .errors import InputError, TextError
 from .gallery_writer import GalleryWriter
 from .ids import id_to_path, path_to_id
 from .optimize import refresh_tables
+from .progress import Progress
 from .sources import IMAGE_SUFFIXES, ImageFile, Sentence, find_images, read_sentences
 from .tile import Tile, attributes_to_json
 
 if TYPE_CHECKING:
     from .encoder import Encoder
-
-# Called with the number of files or lines that are done, and how many there are.
-Progress = Callable[[int, int], None]
 
 
 @dataclass

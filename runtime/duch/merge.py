@@ -16,8 +16,8 @@ from typing import Literal
 from .display import display_path
 from .errors import GalleryMismatchError, InputError
 from .gallery import Gallery, GalleryWriter
-from .gallery_check import Progress
 from .new_folder import new_folder
+from .progress import Progress
 from .rebase import common_root, path_below, rebased
 from .tile import Tile
 

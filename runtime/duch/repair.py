@@ -18,16 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import write_ahead_log
+from .allowed_rows import Mask, Rows
 from .catalog import Meta, catalog_of
 from .catalog_check import CatalogCheck
-from .columns_file import Rows
 from .display import display_path
 from .errors import GalleryCorruptError, GalleryError
-from .gallery_check import Problem, Progress, check, is_in_files
+from .gallery_check import Problem, check, is_in_files
 from .gallery_place import take_lock
 from .generation import Generation, crcs, leftovers, sweep
+from .progress import Progress
 from .tables import file_name as tables_name
-from .untrusted_files import Mask, UntrustedFiles, code_crcs, table_of_values
+from .untrusted_files import UntrustedFiles, code_crcs, table_of_values
 from .verify import LOG
 
 _Batch = tuple[int, int, dict[str, int]]  # first row, rows, checksums

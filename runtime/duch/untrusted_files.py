@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import codes_file, columns_file
+from .allowed_rows import Mask, Rows
 from .catalog import Meta
 from .codes import PackedCodes
-from .columns_file import GROUP, GROUP_ROWS, NO_TIME, ROW, Columns, Rows, Table
+from .columns_file import GROUP, GROUP_ROWS, NO_TIME, ROW, Columns, Table
 from .errors import GalleryCorruptError, GalleryError
 from .mapped_file import HEADER_SIZE, open_file
 
-Mask = NDArray[np.bool_]
 _ROWS_AT_ONCE = 16 * GROUP_ROWS  # a few MB
 _INVERTED = np.uint32(0xFFFFFFFF)
 # What a byte turns the CRC-32 of nothing into, before the last inversion.

@@ -15,9 +15,10 @@ from pathlib import Path
 from . import write_ahead_log
 from .catalog import FILE_NAME as CATALOG
 from .catalog import catalog_of
-from .gallery_check import Problem, Progress, VerifyReport, check
+from .gallery_check import Problem, VerifyReport, check
 from .gallery_place import LOCK
 from .mapped_file import open_plain
+from .progress import Progress
 
 LOG = CATALOG + "-wal"
 
