@@ -18,7 +18,7 @@ BRIGHTEST = 3000
 _GSD = 1.0  # metres; trees and cars have about the right size
 _LEFT, _UPPER = 600_000.0, 5_250_000.0  # in the Alps, UTM zone 32 north
 _BANDS = ("blue", "green", "red", "near infrared")
-_TAGS = {"ACQUISITIONDATETIME": "2024-06-01T10:20:30Z", "SATELLITEID": "DUCH-1", "CLOUDCOVER": "4"}
+_TIME = "2024:06:01 10:20:30"  # as TIFF writes it
 
 
 def places_of(count: int, size: int, margin: int) -> tuple[int, int, list[tuple[int, int]]]:
@@ -77,7 +77,7 @@ def write_mosaic(
                     if on_progress is not None:
                         on_progress(1)
                 scene.descriptions = _BANDS
-                scene.update_tags(ns="IMAGERY", **_TAGS)
+                scene.update_tags(TIFFTAG_DATETIME=_TIME)
             copy(plain, finished, driver="COG", compress="deflate", predictor="yes", num_threads="all_cpus")
             finished.replace(file)
     except (OSError, rasterio.errors.RasterioError) as error:
