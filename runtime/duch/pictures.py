@@ -1,0 +1,33 @@
+"""The picture of a hit: an image file, or the part of a scene that a chip is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .display import printable
+from .errors import ImageError, MissingPackageError, needs_extra
+from .preprocess import load_image
+from .tile import Hit
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def picture_of(hit: Hit) -> Image.Image:
+    """A hit's picture as it was coded, before it was resized for the model; RGB, 8 bits.
+
+    Raises:
+        ImageError: a text; a file that is missing or cannot be read; a chip where the extra `geo` is not installed.
+    """
+    if hit.path is None:
+        raise ImageError(f"{printable(hit.id)} has no image file here; wanted one below the gallery's root")
+    if hit.window is None:
+        return load_image(hit.path)
+    try:
+        with needs_extra("geo", "the picture of a chip"):
+            import rasterio  # noqa: F401
+
+            from .geo.chips import read_chip
+    except MissingPackageError as error:
+        raise ImageError(str(error)) from error
+    return read_chip(hit.path, hit.window, hit.attributes)
