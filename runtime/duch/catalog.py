@@ -22,7 +22,7 @@ from .display import display_path
 from .errors import GalleryCorruptError, GalleryError, GalleryLockedError, GalleryMismatchError, one_line
 from .ids import is_place
 from .mapped_file import FORMAT_VERSION
-from .tile import COLUMNS, Modality, StoredTile, Value, from_values, row_crc, to_values
+from .tile import COLUMNS, StoredTile, Value, from_values, row_crc, to_values
 
 FILE_NAME = "catalog.sqlite"
 
@@ -292,12 +292,21 @@ class Catalog:
         tiles = self._tiles(self._select("seq IN ({})", seqs))
         return {tile.seq: tile for tile in tiles}
 
-    def live_ids(self, modality: Modality) -> Iterator[str]:
-        """Ids of all live tiles of a modality, in seq order."""
-        query = "SELECT id FROM tiles WHERE deleted = 0 AND modality = ? ORDER BY seq"
+    def live_images(self) -> Iterator[tuple[str, str | None]]:
+        """Id and uri of all live images, in seq order."""
+        query = "SELECT id, uri FROM tiles WHERE deleted = 0 AND modality = 'image' ORDER BY seq"
         with sqlite_errors(self.file):
-            for (tile_id,) in self._connection.execute(query, (modality,)):
-                yield tile_id
+            yield from self._connection.execute(query)
+
+    def chips_of(self, uri: str) -> Iterator[StoredTile]:
+        """The live chips of the scene at `uri`, in the order of their ids.
+
+        Raises:
+            GalleryCorruptError: one of their rows differs from its CRC.
+        """
+        # Ids that begin with uri# lie from there to uri$, the next character: the index on ids finds them.
+        tiles = self._tiles(self._checked("deleted = 0 AND id >= ? AND id < ? ORDER BY id", (f"{uri}#", f"{uri}$")))
+        return (tile for tile in tiles if tile.uri == uri and tile.window is not None)
 
     def deleted_seqs(self, generation: int) -> list[int]:
         """Seqs of the tombstones whose rows are in the files of a generation."""
@@ -369,12 +378,14 @@ class Catalog:
         """The values of `COLUMNS` of the tiles with these keys, each checked against the CRC behind them."""
         for start in range(0, len(keys), _KEYS_PER_QUERY):
             part = keys[start : start + _KEYS_PER_QUERY]
-            query = f"SELECT {COLUMNS}, crc FROM tiles WHERE " + condition.format(", ".join("?" * len(part)))
-            with sqlite_errors(self.file):
-                for *values, crc in self._connection.execute(query, part):
-                    if row_crc(values) != crc:
-                        raise self.damaged(f"tile {values[0]} of table tiles")
-                    yield tuple(values)
+            yield from self._checked(condition.format(", ".join("?" * len(part))), part)
+
+    def _checked(self, condition: str, values: Sequence[Value]) -> Iterator[tuple[Value, ...]]:
+        with sqlite_errors(self.file):
+            for *row, crc in self._connection.execute(f"SELECT {COLUMNS}, crc FROM tiles WHERE {condition}", values):
+                if row_crc(row) != crc:
+                    raise self.damaged(f"tile {row[0]} of table tiles")
+                yield tuple(row)
 
 
 def is_gallery(folder: str | os.PathLike[str]) -> bool:

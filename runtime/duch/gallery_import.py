@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from .catalog import is_gallery
 from .codes import PackedCodes
@@ -19,13 +18,13 @@ from .errors import GalleryMismatchError, InputError
 from .exchange_csv import FolderExport
 from .exchange_parquet import ParquetExport
 from .gallery import Gallery, GalleryWriter
+from .gallery_writer import OnDuplicate, check_on_duplicate
 from .ids import place_to_path
 from .new_folder import new_folder
 from .progress import Progress
 from .rebase import common_root, path_below, rebased
 from .tile import Tile
 
-OnDuplicate = Literal["error", "replace"]
 _TILES_AT_ONCE = 4096
 
 
@@ -69,8 +68,7 @@ def import_gallery(
     """
     if not sources:
         raise InputError("nothing to import; wanted what `duch gallery export` writes")
-    if on_duplicate not in ("error", "replace"):
-        raise InputError(f"on_duplicate is {on_duplicate!r}; wanted error or replace")
+    check_on_duplicate(on_duplicate)
     exports = [_open(Path(source)) for source in sources]
     first = exports[0].about
     for export, source in zip(exports, sources, strict=True):

@@ -17,11 +17,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from .catalog import Catalog, catalog_of, is_gallery
+from .catalog import Catalog, Meta, catalog_of, is_gallery
 from .codes import PackedCodes, check_codes, check_n_bits
 from .columns_file import GROUP_ROWS, table_of
 from .display import display_path
@@ -30,8 +30,11 @@ from .gallery_place import create_files, may_create, take_lock
 from .generation import Generation, crcs, sweep
 from .ids import path_to_place, place_to_path
 from .progress import Progress
-from .tile import Modality, StoredTile, Tile
+from .tile import StoredTile, Tile
 from .where import attribute_index
+
+# What to do with an id that is in the gallery: bury the old tile, or refuse the new ones.
+OnDuplicate = Literal["replace", "error"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _COMPACTED_AT_ONCE = 16 * GROUP_ROWS  # rows; a few MB
@@ -44,10 +47,12 @@ class Appended:
     Attributes:
         seqs: seq of the tiles, in the order given.
         replaced: how many took the place of a tile of the same id.
+        removed: how many others were taken out.
     """
 
     seqs: range
     replaced: int
+    removed: int = 0
 
 
 class GalleryWriter:
@@ -153,7 +158,12 @@ class GalleryWriter:
         return place_to_path(self.folder, self._meta.root)
 
     def append(
-        self, codes: PackedCodes, tiles: Sequence[Tile], *, on_duplicate: Literal["replace", "error"] = "replace"
+        self,
+        codes: PackedCodes,
+        tiles: Sequence[Tile],
+        *,
+        on_duplicate: OnDuplicate = "replace",
+        remove: Iterable[str] = (),
     ) -> Appended:
         """Add tiles and their codes; all of them are on the disk when this returns, or none.
 
@@ -163,6 +173,8 @@ class GalleryWriter:
             codes: packed codes.
             tiles: what is known of each, in the same order.
             on_duplicate: what to do with an id that is in the gallery: "replace" buries the old tile, "error" refuses.
+            remove: ids whose live tiles are taken out in the same transaction; one of them that is added as well is
+                replaced, and no duplicate.
 
         Raises:
             CodesError: codes of the wrong type, shape or width, or not one for each tile.
@@ -170,21 +182,22 @@ class GalleryWriter:
             GalleryError: the disk is full or fails; what was appended before is safe.
         """
         catalog, files = self._writable()
-        checked = np.ascontiguousarray(check_codes(codes, self._meta.n_bits))
+        meta = self._meta
+        checked = np.ascontiguousarray(check_codes(codes, meta.n_bits))
         if len(checked) != len(tiles):
             raise CodesError(f"{len(checked)} codes for {len(tiles)} tiles; wanted one for each")
-        if on_duplicate not in ("replace", "error"):
-            raise InputError(f"on_duplicate is {on_duplicate!r}; wanted replace or error")
+        check_on_duplicate(on_duplicate)
         for tile in tiles:
             tile.check()
-        if not tiles:
+        unwanted = list(dict.fromkeys(remove))
+        if not tiles and not unwanted:
             return Appended(range(0), 0)
         last = {tile.id: place for place, tile in enumerate(tiles)}  # of several with one id, the last one stays
         with self._all_or_nothing(), catalog.transaction():
-            meta = catalog.meta()
+            taken_out = catalog.bury(unwanted, meta.generation)
             buried = catalog.bury(list(last), meta.generation)
-            replaced = len(buried) + len(tiles) - len(last)
-            if replaced and on_duplicate == "error":
+            twice = len(tiles) - len(last)
+            if (buried or twice) and on_duplicate == "error":
                 raise InputError(f"{_first_duplicate(tiles, buried)}; wanted a new id, or replace the old tile")
             stored = [
                 StoredTile.of(
@@ -195,15 +208,21 @@ class GalleryWriter:
                 )
                 for place, tile in enumerate(tiles)
             ]
-            table = table_of(stored)
-            files.write(meta.committed, checked, table)
-            files.sync()
-            catalog.insert(stored)
-            catalog.insert_batch(meta.committed, len(tiles), **crcs(checked, table))
+            if stored:
+                table = table_of(stored)
+                files.write(meta.committed, checked, table)
+                files.sync()
+                catalog.insert(stored)
+                catalog.insert_batch(meta.committed, len(tiles), **crcs(checked, table))
             live = [tile for tile in stored if not tile.deleted]
-            self._count(committed=len(tiles), next_seq=len(tiles), **_by_modality(live, buried))
-        self._meta = catalog.meta()
-        return Appended(range(meta.next_seq, meta.next_seq + len(tiles)), replaced)
+            changed = self._count(
+                committed=len(tiles), next_seq=len(tiles), **_by_modality(live, [*taken_out, *buried])
+            )
+        self._meta = changed
+        back = sum(tile.id in last for tile in taken_out)
+        return Appended(
+            range(meta.next_seq, changed.next_seq), len(buried) + twice + back, removed=len(taken_out) - back
+        )
 
     def remove(self, ids: Iterable[str]) -> int:
         """Bury the live tiles of these ids; returns how many there were.
@@ -214,8 +233,8 @@ class GalleryWriter:
         catalog, _ = self._writable()
         with self._all_or_nothing(), catalog.transaction():
             buried = catalog.bury(list(dict.fromkeys(ids)), self._meta.generation)
-            self._count(**_by_modality([], buried))
-        self._meta = catalog.meta()
+            changed = self._count(**_by_modality([], buried))
+        self._meta = changed
         return len(buried)
 
     def compact(self, on_progress: Progress | None = None) -> int:
@@ -325,9 +344,17 @@ class GalleryWriter:
         """The live tiles of these ids, by id; ids that no tile has are passed over."""
         return self._writable()[0].find_all(ids)
 
-    def live_ids(self, modality: Modality) -> Iterator[str]:
-        """Ids of the live tiles of a modality, in seq order; append nothing meanwhile."""
-        return self._writable()[0].live_ids(modality)
+    def live_images(self) -> Iterator[tuple[str, str | None]]:
+        """Id and uri of the live images, chips among them, in seq order; append nothing meanwhile."""
+        return self._writable()[0].live_images()
+
+    def chips_of(self, uri: str) -> list[StoredTile]:
+        """The live chips of the scene at `uri`, in the order of their ids."""
+        return list(self._writable()[0].chips_of(uri))
+
+    def chip_of(self, uri: str) -> StoredTile | None:
+        """One of the live chips of the scene at `uri`; None if it has none. What all chips share stands in each."""
+        return next(self._writable()[0].chips_of(uri), None)
 
     def _writable(self) -> tuple[Catalog, Generation]:
         if self._catalog is None or self._files is None:
@@ -336,13 +363,13 @@ class GalleryWriter:
             raise GalleryError(f"an earlier write to {display_path(self.folder)} failed; open it again")
         return self._catalog, self._files
 
-    def _count(self, **more: int) -> None:
-        """Add to numbers of the meta table."""
+    def _count(self, **more: int) -> Meta:
+        """Add to numbers of the meta table; returns it as it is once the transaction is committed."""
         catalog, _ = self._writable()
-        meta = catalog.meta()
-        for key, change in more.items():
-            if change:
-                catalog.set_meta(key, getattr(meta, key) + change)
+        changed = {key: getattr(self._meta, key) + change for key, change in more.items() if change}
+        for key, value in changed.items():
+            catalog.set_meta(key, value)
+        return replace(self._meta, **changed)
 
     def _sweep(self) -> None:
         """Take away files that a crash or a compaction left, and tombstones that no reader can find any more."""
@@ -372,6 +399,16 @@ class GalleryWriter:
         except BaseException:
             self._failed = True
             raise
+
+
+def check_on_duplicate(rule: str) -> None:
+    """Refuse what is no `OnDuplicate`.
+
+    Raises:
+        InputError: it is none.
+    """
+    if rule not in get_args(OnDuplicate):
+        raise InputError(f"on_duplicate is {rule!r}; wanted replace or error")
 
 
 def _by_modality(added: Sequence[StoredTile], buried: Sequence[StoredTile]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from .decode import decode_ahead
 from .display import display_path
 from .errors import InputError, TextError
 from .gallery_writer import GalleryWriter
-from .ids import id_to_path, path_to_id
+from .ids import id_to_path, path_to_id, window_of
 from .optimize import refresh_tables
 from .progress import Progress
 from .sources import IMAGE_SUFFIXES, ImageFile, Sentence, find_images, read_sentences
@@ -68,7 +68,8 @@ def index_images(
     """Code the images of a folder tree into a gallery, which is made if it is not there.
 
     The id of a tile is its path relative to the root. A file of the same size and mtime_ns as its tile is not read
-    again. Unreadable files are skipped and reported. An interrupt loses at most the batch that is being coded.
+    again; a changed one is coded anew and keeps the footprint, time and attributes that its tile was given. Unreadable
+    files are skipped and reported. An interrupt loses at most the batch that is being coded.
 
     Args:
         encoder: makes the codes.
@@ -119,7 +120,9 @@ def index_images(
         # Nothing is known of what lies below these, so it is not gone.
         unread = {folder / os.fsdecode(path) for path in found.unread}
         gone = []
-        for tile_id in writer.live_ids("image"):
+        for tile_id, uri in writer.live_images():
+            if window_of(tile_id, uri) is not None:
+                continue  # a chip: its scene is for `duch index --chip` to look for
             path = base / id_to_path(tile_id)
             if not path.is_relative_to(folder) or not unread.isdisjoint(path.parents):
                 continue
@@ -204,7 +207,7 @@ def _check_batch_size(batch_size: int) -> None:
 def _root(writer: GalleryWriter, folder: Path, wanted: Path | None) -> Path:
     """The folder that ids are relative to. Tiles in the gallery would be lost under another root than theirs."""
     own = None if writer.root is None else Path(os.path.realpath(writer.root))
-    fixed = own is not None and next(writer.live_ids("image"), None) is not None and not _is_gone(own)
+    fixed = own is not None and next(writer.live_images(), None) is not None and not _is_gone(own)
     if own is not None and wanted is not None and wanted != own and fixed:
         raise InputError(
             f"{display_path(writer.folder)} holds tiles below the root {display_path(own)}; wanted the root "
@@ -242,7 +245,8 @@ def _new_or_changed(
             report.skipped.append((tile.id, "its id belongs to a sentence in the gallery; rename the file"))
             progress.advance()
         elif (stored.size, stored.mtime_ns) != (tile.size, tile.mtime_ns):
-            yield tile
+            # What somebody has told of the place is not in the file, and would be lost with the old tile.
+            yield replace(tile, footprint=stored.footprint, time_us=stored.time_us, attributes=stored.attributes)
         else:
             report.unchanged += 1
             progress.advance()

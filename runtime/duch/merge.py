@@ -11,17 +11,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from .display import display_path
 from .errors import GalleryMismatchError, InputError
 from .gallery import Gallery, GalleryWriter
+from .gallery_writer import OnDuplicate, check_on_duplicate
 from .new_folder import new_folder
 from .progress import Progress
 from .rebase import common_root, path_below, rebased
 from .tile import Tile
-
-OnDuplicate = Literal["error", "replace"]
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,7 @@ def merge(
     """
     if not sources:
         raise InputError("no gallery to merge; wanted one or more")
-    if on_duplicate not in ("error", "replace"):
-        raise InputError(f"on_duplicate is {on_duplicate!r}; wanted error or replace")
+    check_on_duplicate(on_duplicate)
     with ExitStack() as stack:
         galleries = [stack.enter_context(Gallery.open(source)) for source in sources]
         first = galleries[0]

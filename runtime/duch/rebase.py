@@ -1,4 +1,4 @@
-"""Tiles of one root below another one: their uris, and ids that are uris, as that root has them."""
+"""Tiles of one root below another one: their uris, and ids that are or begin with uris, as that root has them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def path_below(folder: Path | None, root: Path | None) -> str | None:
 
 
 def rebased(tile: Tile, below: str | None) -> Tile:
-    """A tile with its uri, and its id if that is the same, relative to a root further up."""
+    """A tile with its uri relative to a root further up; and its id, if that is the uri or a chip's."""
     if below is None or tile.uri is None or tile.uri.startswith("/"):
         return tile
-    uri = f"{below}/{tile.uri}"
-    return replace(tile, uri=uri, id=uri if tile.id == tile.uri else tile.id)
+    follows = tile.id == tile.uri or tile.window is not None
+    return replace(tile, uri=f"{below}/{tile.uri}", id=f"{below}/{tile.id}" if follows else tile.id)

@@ -176,6 +176,9 @@ OPERATIONS: dict[str, Operation] = {
     "create": Change(lambda out: None, None, {}),
     "append": Change(lambda out: put(out, NEW), OLD, OLD | NEW),
     "remove": Change(lambda out: out.remove(GONE), OLD, {name: OLD[name] for name in OLD if name not in GONE}),
+    "append and remove": Change(
+        lambda out: put(out, NEW, remove=GONE), OLD, {name: OLD[name] for name in OLD if name not in GONE} | NEW
+    ),
     "compact": Change(lambda out: out.compact(), OLD, OLD),
     "index": Index(),
     "merge": Command(

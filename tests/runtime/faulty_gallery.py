@@ -36,10 +36,10 @@ def writer(folder: Path, **more: Any) -> GalleryWriter:
     return Gallery.writer(folder, fingerprint=FINGERPRINT, n_bits=64, **{"create": True, **more})
 
 
-def put(out: GalleryWriter, tiles: Mapping[str, int]) -> None:
-    """Append tiles, or replace older versions of them."""
+def put(out: GalleryWriter, tiles: Mapping[str, int], remove: Sequence[str] = ()) -> None:
+    """Append tiles, or replace older versions of them; and take others out with the same commit."""
     codes = np.frombuffer(b"".join(code_of(*item) for item in tiles.items()), dtype=np.uint8).reshape(-1, 8)
-    out.append(codes, [tile_of(*item) for item in tiles.items()])
+    out.append(codes, [tile_of(*item) for item in tiles.items()], remove=remove)
 
 
 def view_of(gallery: Gallery) -> View:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,25 @@ def test_uris_of_a_root_below_are_written_anew_and_another_root_is_refused(tmp_p
     assert [(tile.id, tile.uri) for _, tile in contents(tmp_path / "a")] == [("x.png",) * 2, ("b/x.png",) * 2]
     message = refused(InputError, lambda: import_gallery([tmp_path / "export-c"], tmp_path / "a"))
     assert f"outside {tmp_path / 'tiles'}" in message
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_chips_come_back_below_another_root(tmp_path: Path, form: str) -> None:
+    ring = [[[12.5, -0.25], [12.75, -0.25], [12.75, 0.1234567], [12.5, -0.25]]]
+    known = {"geometry": {"type": "Polygon", "coordinates": ring}, "bands": [4, 3, 2], "range": [[0, 3000.5]]}
+    chips = [
+        Tile(id=f"s.tif#{x},0,32,32", modality="image", uri="s.tif", size=5, mtime_ns=6, attributes=known)
+        for x in (-16, 0, 16)
+    ]
+    with writer(tmp_path / "b", root=tmp_path / "tiles" / "b") as out:
+        out.append(np.concatenate([code(number) for number in range(3)]), chips)
+    writer(tmp_path / "a", root=tmp_path / "tiles").close()
+    export = place(tmp_path, form)
+    export_gallery(tmp_path / "b", export)
+    import_gallery([export], tmp_path / "a")
+    assert contents(tmp_path / "a") == [
+        (code(number).tobytes(), replace(chip, id=f"b/{chip.id}", uri="b/s.tif")) for number, chip in enumerate(chips)
+    ]
 
 
 def test_codes_of_other_bundles_are_refused(tmp_path: Path) -> None:

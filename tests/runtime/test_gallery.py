@@ -29,6 +29,7 @@ from duch.errors import (
 )
 from duch.gallery import Gallery, GalleryWriter, Tile
 from duch.tile import row_crc
+from duch.verify import verify
 
 FINGERPRINT = "00112233445566778899aabbccddeeff" * 2
 OTHER = "ff" * 32
@@ -268,6 +269,55 @@ def test_a_duplicate_is_refused_on_request_and_nothing_of_its_batch_is_added(tmp
         assert "'a' is in the gallery already" in text
         out.append(codes_of(4), [image("c")], on_duplicate="error")
     assert found_ids(Gallery.open(tmp_path / "g"), 0) == ["a", "c"]
+
+
+def test_tiles_are_added_and_others_removed_in_one_commit(tmp_path: Path) -> None:
+    folder = make(tmp_path / "g", 4)
+    with writer(folder) as out:
+        done = out.append(
+            codes_of(9, 8), [image("1.png"), image("new.png")], remove=["0.png", "1.png", "0.png", "none.png"]
+        )
+        assert (done.seqs, done.replaced, done.removed) == (range(4, 6), 1, 1)
+        assert len(out) == 4
+        assert [tile_id for tile_id, _ in out.live_images()] == ["2.png", "3.png", "1.png", "new.png"]
+        # What is taken out anyway is no duplicate.
+        done = out.append(codes_of(7), [image("2.png")], on_duplicate="error", remove=["2.png"])
+        assert (done.replaced, done.removed) == (1, 0)
+        message_of(
+            InputError, lambda: out.append(codes_of(1), [image("3.png")], on_duplicate="error", remove=["2.png"])
+        )
+        done = out.append(codes_of(), [], remove=["3.png"])
+        assert (len(done.seqs), done.replaced, done.removed) == (0, 0, 1)
+    with Gallery.open(folder) as gallery:
+        assert sorted(found_ids(gallery, 0)) == ["1.png", "2.png", "new.png"]
+        assert found_ids(gallery, 7)[0] == "2.png"
+    assert not verify(folder).problems
+
+
+def test_chips_are_found_by_their_scene_and_by_no_name_that_looks_alike(tmp_path: Path) -> None:
+    def chip(uri: str, window: str) -> Tile:
+        return Tile(id=f"{uri}#{window}", modality="image", uri=uri)
+
+    chips = [chip("a.tif", "-4,0,8,8"), chip("a.tif", "0,0,8,8"), chip("a.tif", "8,0,8,8")]
+    others = [
+        image("a.tif"),  # the scene, as one image
+        image("a.tif#0,8,8,8"),  # a file that is called so
+        chip("a.tif#0,0,8,8", "0,0,8,8"),  # a chip of a scene that is called so
+        chip("a.tif#b.tif", "0,0,8,8"),
+        chip("a.tif$", "0,0,8,8"),
+        chip("d/a.tif", "0,0,8,8"),
+        Tile(id="a.tif#0,0,8,9", modality="text", text="a chip?"),
+        Tile(id="a.tif#b", modality="image", uri="a.tif"),  # a part of another kind
+    ]
+    with writer(tmp_path / "g") as out:
+        out.append(codes_of(*range(11)), [*others, *chips])
+        out.remove(["a.tif#8,0,8,8"])
+        out.append(codes_of(5), chips[:1])
+        assert [(tile.id, tile.uri) for tile in out.chips_of("a.tif")] == [(tile.id, tile.uri) for tile in chips[:2]]
+        assert [tile.window for tile in out.chips_of("a.tif")] == [(-4, 0, 8, 8), (0, 0, 8, 8)]
+        assert out.chip_of("a.tif").window == (-4, 0, 8, 8)
+        assert [tile.id for tile in out.chips_of("a.tif#0,0,8,8")] == ["a.tif#0,0,8,8#0,0,8,8"]
+        assert (out.chips_of("b.tif"), out.chip_of("b.tif")) == ([], None)
 
 
 def test_seq_is_not_reused_after_the_last_tile_was_removed(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from duch.errors import GalleryMismatchError, InputError
 from duch.gallery import Gallery
 from duch.ids import id_to_path, path_to_id
 from duch.ingest import IngestReport, index_images, index_texts
+from duch.tile import Tile
 
 TINY = Path(__file__).parents[1] / "tiny_bundle"
 
@@ -107,6 +109,32 @@ def test_seq_follows_the_order_of_names(tmp_path: Path, encoder: Encoder) -> Non
     with Gallery.open(tmp_path / "g") as gallery:
         hits = gallery.search(gallery.codes[:1].copy(), 9)[0]
     assert [hit.id for hit in hits] == ["a.png", "a/z.png", "b.png", "c/a/q.png"]
+
+
+def test_a_changed_image_keeps_what_was_told_of_its_place(tmp_path: Path, encoder: Encoder) -> None:
+    images = tree(tmp_path / "images", 2)
+    index_images(encoder, images, tmp_path / "g")
+    told = {"footprint": (1.0, 2.0, 3.0, 4.0), "time_us": 5, "attributes": {"cloud": 6, "deep": {"a": [7]}}}
+    with Gallery.writer(tmp_path / "g") as out:
+        out.append(out.codes()[:1].copy(), [replace(out.find("s0/0.png"), **told)])
+    picture(images / "s0" / "0.png", 99, (50, 50))
+    assert counts(index_images(encoder, images, tmp_path / "g")) == (0, 1, 1, 0, 0, 0)
+    with Gallery.open(tmp_path / "g") as gallery:
+        hits = {hit.id: hit for hit in gallery.search(encoder.encode_images([images / "s0" / "0.png"]), 2)[0]}
+        assert hits["s0/0.png"].distance == 0
+        assert {name: getattr(hits["s0/0.png"], name) for name in told} == told
+
+
+def test_chips_are_not_taken_for_images_that_are_gone(tmp_path: Path, encoder: Encoder) -> None:
+    images = tree(tmp_path / "images", 2)
+    index_images(encoder, images, tmp_path / "g")
+    names = {"scene.tif#0,0,8,8": "scene.tif", "s0/0.png#0,0,8,8": "s0/0.png", "b#0,0,8,8.png": "b#0,0,8,8.png"}
+    with Gallery.writer(tmp_path / "g") as out:
+        tiles = [Tile(id=tile_id, modality="image", uri=uri) for tile_id, uri in names.items()]
+        out.append(np.zeros((3, out.n_bits // 8), dtype=np.uint8), tiles)
+    assert counts(index_images(encoder, images, tmp_path / "g")) == (0, 0, 2, 0, 1, 0)
+    assert counts(index_images(encoder, images, tmp_path / "g", prune=True)) == (0, 0, 2, 1, 0, 0)
+    assert ids_in(tmp_path / "g") == ["s0/0.png", "s0/0.png#0,0,8,8", "s1/1.png", "scene.tif#0,0,8,8"]
 
 
 def test_a_second_run_codes_only_what_is_new_or_changed(

@@ -66,6 +66,7 @@ def test_roots_that_differ_become_the_folder_that_holds_both(tmp_path: Path) -> 
     with writer(tmp_path / "b") as out:
         out.append(code(3), [Tile(id="own", modality="image", uri="y.png")])
         out.append(code(4), [Tile(id="line", modality="text", text="x.png")])
+        out.append(code(5), [Tile(id="s.tif#-8,0,32,32", modality="image", uri="s.tif")])
     report = merge(tmp_path / "out", [tmp_path / "a", tmp_path / "b"])
     assert report.root == tmp_path / "data"
     with Gallery.open(tmp_path / "out") as gallery:
@@ -76,6 +77,7 @@ def test_roots_that_differ_become_the_folder_that_holds_both(tmp_path: Path) -> 
         ("b/deep/x.png", "b/deep/x.png"),
         ("own", "b/deep/y.png"),
         ("line", None),
+        ("b/deep/s.tif#-8,0,32,32", "b/deep/s.tif"),
     ]
 
 
