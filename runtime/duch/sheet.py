@@ -10,8 +10,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from .captions import distance_text, place_text, short_time
 from .display import display_path, printable
 from .errors import ConfigError, ImageError
+from .pictures import picture_of
 from .preprocess import ImageSource, load_image
 from .tile import Hit
 
@@ -19,7 +21,8 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _MARGIN = 28
 _GAP = 18
-_LABEL = 46  # height of the two lines under a tile
+_LABEL = 46  # height of the two lines under a tile: rank and distance, then the id
+_LINE = 18  # of each further one: place, time
 _RADIUS = 8
 _SMOOTH = 4  # masks of rounded corners are drawn this much larger and scaled down
 
@@ -34,8 +37,9 @@ def contact_sheet(
 ) -> Image.Image:
     """Draw a query and its hits.
 
-    A hit on an image shows the image with its rank, distance in bits and id; a hit on a sentence shows the sentence;
-    an image file that is missing or broken is a grey cell.
+    A hit on an image shows the image, or a chip's part of its scene; a hit on a sentence shows the sentence; an image
+    file that is missing or broken is a grey cell. Below stand rank, distance in bits and id, and place and time where
+    they are known.
 
     Args:
         query: a sentence, or an image: a `Path`, a Pillow image or an array; a string is always a sentence.
@@ -56,7 +60,8 @@ def contact_sheet(
     width = 2 * _MARGIN + across * tile_size + (across - 1) * _GAP
     head = _text_head(query, width) if isinstance(query, str) else _image_head(query, width, tile_size)
     rows = -(-len(hits) // columns)
-    height = head.height + (rows * (tile_size + _LABEL + _GAP) - _GAP if rows else 40) + _MARGIN
+    row_height = tile_size + _LABEL + _LINE * max((len(_known(hit)) for hit in hits), default=0) + _GAP
+    height = head.height + (rows * row_height - _GAP if rows else 40) + _MARGIN
     sheet = Image.new("RGB", (width, height), _PAPER)
     sheet.paste(head, (0, 0))
     draw = ImageDraw.Draw(sheet)
@@ -64,7 +69,7 @@ def contact_sheet(
         draw.text((_MARGIN, head.height), "No hits.", fill=_SOFT, font=_font(15))
     for position, hit in enumerate(hits):
         left = _MARGIN + position % columns * (tile_size + _GAP)
-        top = head.height + position // columns * (tile_size + _LABEL + _GAP)
+        top = head.height + position // columns * row_height
         _paste_rounded(sheet, _cell(hit, tile_size), (left, top))
         _label(draw, hit, left, top + tile_size + 8, tile_size)
     return sheet
@@ -99,12 +104,12 @@ def _image_head(query: ImageSource, width: int, tile_size: int) -> Image.Image:
 def _cell(hit: Hit, size: int) -> Image.Image:
     if hit.modality == "text":
         return _text_card(hit.text or "", size)
-    if hit.path is not None:
-        try:
-            return _square(load_image(hit.path), size)
-        except ImageError:
-            return _empty("unreadable", size)
-    return _empty("missing", size)
+    if hit.path is None:
+        return _empty("missing", size)
+    try:
+        return _square(picture_of(hit), size)
+    except ImageError:
+        return _empty("unreadable", size)
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:
@@ -132,10 +137,15 @@ def _empty(reason: str, size: int) -> Image.Image:
 
 def _label(draw: ImageDraw.ImageDraw, hit: Hit, left: int, top: int, width: int) -> None:
     draw.text((left, top), str(hit.rank), fill=_INK, font=_font(15))
-    bits = "1 bit" if hit.distance == 1 else f"{hit.distance} bits"
-    draw.text((left + width, top + 1), bits, fill=_SOFT, font=_font(13), anchor="ra")
-    font = _font(13, hit.id)
-    draw.text((left, top + 20), _shorten(_drawable(hit.id), font, width), fill=_SOFT, font=font)
+    draw.text((left + width, top + 1), distance_text(hit), fill=_SOFT, font=_font(13), anchor="ra")
+    for line, text in enumerate((hit.id, *_known(hit))):
+        font = _font(13, text)
+        draw.text((left, top + 20 + _LINE * line), _shorten(_drawable(text), font, width), fill=_SOFT, font=font)
+
+
+def _known(hit: Hit) -> list[str]:
+    """What is written below the id of a hit."""
+    return [text for text in (place_text(hit.footprint), short_time(hit.time_us)) if text is not None]
 
 
 def _paste_rounded(sheet: Image.Image, tile: Image.Image, at: tuple[int, int]) -> None:
