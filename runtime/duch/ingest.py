@@ -23,6 +23,7 @@ from .display import display_path
 from .errors import InputError, TextError
 from .gallery_writer import GalleryWriter
 from .ids import id_to_path, path_to_id, window_of
+from .ingest_place import check_batch_size, is_gone, open_writer, settle_root, wanted_root_of
 from .optimize import refresh_tables
 from .progress import Progress
 from .sources import IMAGE_SUFFIXES, ImageFile, Sentence, find_images, read_sentences
@@ -88,10 +89,8 @@ def index_images(
     folder, name = Path(os.path.realpath(images_folder)), display_path(images_folder)
     if not folder.is_dir():
         raise InputError(f"{name} {'is a file' if folder.exists() else 'does not exist'}; wanted a folder of images")
-    wanted_root = None if root is None else Path(os.path.realpath(root))
-    if wanted_root is not None:
-        _inside(folder, wanted_root, "wanted a root that holds it")
-    _check_batch_size(batch_size)
+    wanted_root = wanted_root_of(folder, root)
+    check_batch_size(batch_size)
     found = find_images(folder)
     if b"" in found.unread:
         raise InputError(f"{name} {found.skipped[0][1]}; wanted a folder of images")
@@ -100,8 +99,8 @@ def index_images(
             f"{name} holds no images and {found.ignored} other files; wanted {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
     encoder.load("image")  # what is wrong with it shall leave no empty gallery behind
-    with _writer(encoder, gallery_folder) as writer:
-        base = _root(writer, folder, wanted_root)
+    with open_writer(encoder, gallery_folder) as writer:
+        base = settle_root(writer, folder, wanted_root)
         prefix = folder.relative_to(base)
         writer.remember(root=base)
         report = IngestReport(
@@ -126,7 +125,7 @@ def index_images(
             path = base / id_to_path(tile_id)
             if not path.is_relative_to(folder) or not unread.isdisjoint(path.parents):
                 continue
-            if os.fsencode(path.relative_to(folder)) not in known and _is_gone(path):
+            if os.fsencode(path.relative_to(folder)) not in known and is_gone(path):
                 gone.append(tile_id)
         if prune:
             report.removed = writer.remove(gone)
@@ -160,14 +159,14 @@ def index_texts(
         InputError: no such file, or no usable line in it.
         GalleryError: the gallery cannot be written, or belongs to another bundle.
     """
-    _check_batch_size(batch_size)
+    check_batch_size(batch_size)
     lines, skipped = read_sentences(Path(jsonl_file))
     report = IngestReport(skipped=skipped)
     if not lines:
         why = ": " + " ".join(skipped[0]) if skipped else ""
         raise InputError(f"{display_path(jsonl_file)} holds no usable sentence{why}")
     encoder.load("text")  # what is wrong with it shall leave no empty gallery behind
-    with _writer(encoder, gallery_folder) as writer:
+    with open_writer(encoder, gallery_folder) as writer:
         progress = _Counter(len(lines), on_progress)
         pending = iter(lines)
         while batch := list(islice(pending, batch_size)):
@@ -187,40 +186,6 @@ class _Counter:
         self._done += steps
         if self._report is not None:
             self._report(self._done, self._total)
-
-
-def _writer(encoder: Encoder, gallery_folder: str | os.PathLike[str]) -> GalleryWriter:
-    return GalleryWriter(
-        gallery_folder,
-        fingerprint=encoder.bundle.fingerprint,
-        n_bits=encoder.n_bits,
-        create=True,
-        bundle_hint=encoder.bundle.path,
-    )
-
-
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise InputError(f"batch size is {batch_size}; wanted at least 1")
-
-
-def _root(writer: GalleryWriter, folder: Path, wanted: Path | None) -> Path:
-    """The folder that ids are relative to. Tiles in the gallery would be lost under another root than theirs."""
-    own = None if writer.root is None else Path(os.path.realpath(writer.root))
-    fixed = own is not None and next(writer.live_images(), None) is not None and not _is_gone(own)
-    if own is not None and wanted is not None and wanted != own and fixed:
-        raise InputError(
-            f"{display_path(writer.folder)} holds tiles below the root {display_path(own)}; wanted the root "
-            f"{display_path(wanted)}, so index into a new gallery"
-        )
-    root = wanted or own or folder
-    _inside(folder, root, "index it into a new gallery" if fixed else "name a root that holds it with --root")
-    return root
-
-
-def _inside(folder: Path, root: Path, advice: str) -> None:
-    if not folder.is_relative_to(root):
-        raise InputError(f"{display_path(folder)} is not inside the root {display_path(root)}; {advice}")
 
 
 def _append(writer: GalleryWriter, codes: PackedCodes, tiles: list[Tile], report: IngestReport) -> None:
@@ -280,17 +245,6 @@ def _is_wanted(sentence: Sentence, writer: GalleryWriter, report: IngestReport) 
     if (stored.text, attributes_to_json(stored.attributes)) != (tile.text, attributes_to_json(tile.attributes)):
         return True
     report.unchanged += 1
-    return False
-
-
-def _is_gone(path: Path) -> bool:
-    """Whether there is surely nothing: a path that must not be looked at, or a disk that fails, says nothing."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        pass
     return False
 
 

@@ -9,6 +9,7 @@ import heapq
 import json
 import os
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -61,8 +62,8 @@ class Sentence(NamedTuple):
     tile: Tile
 
 
-def find_images(folder: Path) -> Found:
-    """Image files below a folder and links in it, ordered by their path.
+def find_images(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> Found:
+    """Image files below a folder and links in it, by their suffixes in lower case, ordered by their path.
 
     Another gallery's folder is passed over. A folder that several links lead to is searched once: where it really is
     if that is below `folder`, else at the first link.
@@ -88,7 +89,7 @@ def find_images(folder: Path) -> Found:
             continue
         for entry in entries:
             relative = os.path.join(below, entry.name)
-            is_image = os.fsdecode(os.path.splitext(entry.name)[1]).lower() in IMAGE_SUFFIXES
+            is_image = os.fsdecode(os.path.splitext(entry.name)[1]).lower() in suffixes
             try:
                 known = entry.stat()
             except OSError as error:  # a link to nowhere, or gone since
