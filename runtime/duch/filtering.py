@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from threading import Lock
 
@@ -16,7 +16,7 @@ import numpy as np
 from . import region
 from .allowed_rows import Mask, Rows
 from .catalog import Catalog
-from .columns_file import GROUP_ROWS, Columns
+from .columns_file import GROUP_ROWS, Columns, Table
 from .filters import Filters
 from .tile import MODALITIES, Modality
 from .where import Value, Where, to_sqlite
@@ -25,6 +25,7 @@ Query = tuple[str, list[Value]]  # SQL with its parameters
 
 _KEYS_AT_ONCE = 20_000  # ids or seqs in one query
 _ROWS_AT_ONCE = 100_000
+_EDGES = ("west", "south", "east", "north")
 # What it costs SQLite to look up a tile by its seq, when reading the next one of the whole table costs 1.
 _COST_OF_LOOKUP = 4
 # What it costs a search to fetch a code by its row, when reading the next one costs 1.
@@ -70,7 +71,8 @@ def select(filters: Filters, snapshot: Snapshot, modality: Modality | None) -> M
         mask = _by_columns(filters, snapshot, modality)
         if np.count_nonzero(mask) * _COST_OF_LOOKUP < columns.n:
             seqs = columns.groups["seq"][np.divmod(np.flatnonzero(mask), GROUP_ROWS)]
-            return _by_catalog(_about_seqs(seqs, where), filters, snapshot, modality)
+            # Of the area the mask has told already, and it takes longest.
+            return _by_catalog(_about_seqs(seqs, where), replace(filters, area=None), snapshot, modality)
     return _by_catalog([_about_all(where)], filters, snapshot, modality)
 
 
@@ -81,6 +83,23 @@ def _by_columns(filters: Filters, snapshot: Snapshot, modality: Modality | None)
         mask &= columns.groups["modality"].reshape(-1)[: columns.n] == MODALITIES.index(modality)
     if snapshot.live is not None:
         mask &= snapshot.live
+    if filters.area is not None:  # last, as it takes longest
+        mask &= region.select(columns, bbox=filters.area.bbox)
+        rows = np.flatnonzero(mask)
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            part = rows[start : start + _ROWS_AT_ONCE]
+            place = np.divmod(part, GROUP_ROWS)
+            mask[part] = filters.area.meets(*(columns.groups[edge][place] for edge in _EDGES))
+    return mask
+
+
+def _inside(filters: Filters, table: Table) -> Mask:
+    """Rows of a table within the filters' place and time. Shape: (m,) -> (m,) bool."""
+    mask = region.inside(table, bbox=filters.bbox, since_us=filters.since_us, until_us=filters.until_us)
+    if filters.area is not None:
+        mask &= region.inside(table, bbox=filters.area.bbox)
+        rows = np.flatnonzero(mask)
+        mask[rows] = filters.area.meets(*(table[edge][rows] for edge in _EDGES))
     return mask
 
 
@@ -95,7 +114,7 @@ def _by_catalog(
             rows = columns.rows_of(part)  # the catalog may have later tiles, which no row is of
             if filters.has_region or modality is not None:
                 table = columns.take(rows)
-                passing = region.inside(table, bbox=filters.bbox, since_us=filters.since_us, until_us=filters.until_us)
+                passing = _inside(filters, table)
                 if modality is not None:
                     passing &= table["modality"] == MODALITIES.index(modality)
                 rows = rows[passing]

@@ -11,11 +11,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from . import region
 from .errors import FilterError
 from .region import BBox
 from .where import Where, to_sqlite
+
+if TYPE_CHECKING:
+    from .geo.area import Area  # needs shapely
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,6 +32,7 @@ class Filters:
     Attributes:
         bbox: west, south, east, north in degrees, EPSG:4326; the tile's footprint meets it. West > east crosses the
             antimeridian.
+        area: the footprint's box meets this area, from `duch.geo.area.Area.from_geojson`.
         since_us: earliest acquisition time, microseconds since 1970 UTC.
         until_us: the first time that is too late.
         where: an expression on ids and attributes, from `duch.where_parser.parse`.
@@ -39,6 +44,7 @@ class Filters:
     """
 
     bbox: BBox | None = None
+    area: Area | None = None
     since_us: int | None = None
     until_us: int | None = None
     where: Where | None = None
@@ -64,7 +70,7 @@ class Filters:
     @property
     def has_region(self) -> bool:
         """Whether place or time are limited."""
-        return (self.bbox, self.since_us, self.until_us) != (None, None, None)
+        return (self.bbox, self.area, self.since_us, self.until_us) != (None,) * 4
 
 
 def bbox_of(text: str) -> BBox:

@@ -17,6 +17,7 @@ from .errors import FilterError, InputError
 
 if TYPE_CHECKING:
     from .filters import Filters
+    from .geo.area import Area
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -89,12 +90,16 @@ def provider_options(command: _Command) -> _Command:
 
 
 def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --bbox, --since, --until, --where, --id, --ids and --max-distance: `filters`, None where none is given."""
+    """Add --bbox, --geometry, --since, --until, --where, --id, --ids and --max-distance.
+
+    They become `filters`, None where none is given.
+    """
 
     @wraps(command)
     def with_filters(
         *arguments: Any,
         bbox: str | None,
+        geometry: Path | None,
         since: str | None,
         until: str | None,
         where: str | None,
@@ -105,7 +110,7 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         return command(
             *arguments,
-            filters=_filters(bbox, since, until, where, tile_ids, ids_file, max_distance),
+            filters=_filters(bbox, geometry, since, until, where, tile_ids, ids_file, max_distance),
             **options,
         )
 
@@ -131,6 +136,12 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--since", metavar="TIME", help="Only tiles from this time on: ISO 8601, in UTC where it names no zone."
         ),
         click.option(
+            "--geometry",
+            type=PATH,
+            metavar="FILE",
+            help="Only tiles whose footprint's box meets an area: GeoJSON in degrees; - reads stdin.",
+        ),
+        click.option(
             "--bbox",
             metavar="W,S,E,N",
             help="Only tiles whose footprint meets this box, in degrees; W > E crosses the antimeridian.",
@@ -142,6 +153,7 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _filters(
     bbox: str | None,
+    geometry: Path | None,
     since: str | None,
     until: str | None,
     where: str | None,
@@ -149,8 +161,10 @@ def _filters(
     ids_file: Path | None,
     max_distance: int | None,
 ) -> Filters | None:
+    if geometry is not None and ids_file is not None and str(geometry) == str(ids_file) == "-":
+        raise InputError("both --geometry and --ids read stdin; wanted a file for one of them")
     ids = tile_ids if ids_file is None else (*tile_ids, *lines_of(ids_file))
-    given = (bbox, since, until, where, max_distance)
+    given = (bbox, geometry, since, until, where, max_distance)
     if given == (None,) * len(given) and not tile_ids and ids_file is None:
         return None
     # Imported late: they load numpy, and `duch search --help` does without it.
@@ -159,12 +173,20 @@ def _filters(
 
     return Filters(
         bbox=None if bbox is None else bbox_of(bbox),
+        area=None if geometry is None else _area_of(geometry),
         since_us=None if since is None else time_us(since),
         until_us=None if until is None else time_us(until),
         where=None if where is None else parse(where),
         ids=ids if tile_ids or ids_file is not None else None,
         max_distance=max_distance,
     )
+
+
+def _area_of(file: Path) -> Area:
+    from .geo.area import MOST_BYTES, Area
+
+    content = _content(file, "an area as GeoJSON", MOST_BYTES + 1)
+    return Area.from_geojson(content, name="stdin" if str(file) == "-" else display_path(file))
 
 
 def _no_empty_id(ctx: click.Context, param: click.Parameter, tile_ids: tuple[str, ...]) -> tuple[str, ...]:
@@ -180,12 +202,7 @@ def lines_of(file: Path) -> list[str]:
         FilterError: a line is no UTF-8.
         InputError: stdin is closed.
     """
-    if str(file) != "-":
-        raw = file.read_bytes()
-    elif sys.stdin is None:  # as Python has it where the shell closed it
-        raise InputError("stdin is closed; wanted ids, one a line")
-    else:
-        raw = sys.stdin.buffer.read()
+    raw = _content(file, "ids, one a line")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -194,3 +211,13 @@ def lines_of(file: Path) -> list[str]:
         ) from None
     # Not splitlines: an id may hold what Unicode takes for the end of a line.
     return [line for line in (line.removesuffix("\r") for line in text.split("\n")) if line]
+
+
+def _content(file: Path, wanted: str, most: int = -1) -> bytes:
+    """The bytes of a file, or of stdin where it is called `-`; not more than `most` of them."""
+    if str(file) != "-":
+        with file.open("rb") as stream:
+            return stream.read(most)
+    if sys.stdin is None:  # as Python has it where the shell closed it
+        raise InputError(f"stdin is closed; wanted {wanted}")
+    return sys.stdin.buffer.read(most)
