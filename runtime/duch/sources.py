@@ -9,7 +9,7 @@ import heapq
 import json
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -62,11 +62,13 @@ class Sentence(NamedTuple):
     tile: Tile
 
 
-def find_images(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> Found:
+def find_images(
+    folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES, *, passes_over: Callable[[bytes], bool] | None = None
+) -> Found:
     """Image files below a folder and links in it, by their suffixes in lower case, ordered by their path.
 
-    Another gallery's folder is passed over. A folder that several links lead to is searched once: where it really is
-    if that is below `folder`, else at the first link.
+    Another gallery's folder is passed over, and files and folders whose name `passes_over` says so of. A folder that
+    several links lead to is searched once: where it really is if that is below `folder`, else at the first link.
     """
     found = Found()
     visited: set[tuple[int, int]] = set()
@@ -88,6 +90,8 @@ def find_images(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> Fou
             found.unread.add(below)
             continue
         for entry in entries:
+            if passes_over is not None and passes_over(entry.name):
+                continue
             relative = os.path.join(below, entry.name)
             is_image = os.fsdecode(os.path.splitext(entry.name)[1]).lower() in suffixes
             try:
