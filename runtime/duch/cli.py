@@ -21,7 +21,15 @@ from .errors import DuchError
 from .providers import ProviderFallbackWarning
 
 # command -> module beside this one
-_OWN = {"encode": "cli_query", "index": "cli_index", "search": "cli_query", "gallery": "cli_gallery"}
+_OWN = {
+    "encode": "cli_query",
+    "index": "cli_index",
+    "search": "cli_query",
+    "gallery": "cli_gallery",
+    "query": "cli_packet",
+    "answer": "cli_packet",
+    "hits": "cli_packet",
+}
 
 
 class _Failure(click.ClickException):
@@ -77,8 +85,8 @@ class _Commands(click.Group):
 def main(ctx: click.Context) -> None:
     """Find satellite image tiles by a sentence or by another tile.
 
-    On the edge: encode, index, search, gallery, and info, selftest, bench for the device. On the workstation: scenes,
-    train, evaluate, export.
+    On the edge: encode, index, search, gallery, and info, selftest, bench for the device; query, answer, hits over a
+    link of few bytes. On the workstation: scenes, train, evaluate, export.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # letters that the locale lacks are no reason to lose a result
         sys.stdout.reconfigure(errors="backslashreplace")

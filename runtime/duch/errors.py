@@ -11,6 +11,7 @@ with code 1; code that uses duch as a library catches `DuchError` or the child i
     │   ├── CodesError           codes of the wrong width, type or shape
     │   ├── ConfigError          a setting that is unknown or out of range
     │   ├── FilterError          a filter of a search that cannot be read or used
+    │   ├── PacketError          a packet that cannot be read, or is none
     │   └── DatasetError         a captioned-image dataset that cannot be read
     ├── BundleError              a bundle that cannot be used
     │   ├── BundleCorruptError   a file is missing or differs from its sha256
@@ -63,6 +64,10 @@ class ConfigError(InputError):
 
 class FilterError(InputError):
     """A filter of a search that cannot be read or used."""
+
+
+class PacketError(InputError):
+    """A packet that cannot be read, or is none."""
 
 
 class DatasetError(InputError):

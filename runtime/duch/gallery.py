@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -242,6 +242,17 @@ class Gallery:
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
             yield self.codes[part], list(self._tiles(part).values())
+
+    def of_seqs(self, seqs: Iterable[int]) -> tuple[PackedCodes, list[StoredTile]]:
+        """The tiles of these seqs and their codes, in seq order, each checked; seqs that are not here are passed over.
+
+        Shape: -> codes (m, n_bits / 8) uint8 and m tiles.
+
+        Raises:
+            GalleryCorruptError: one of them is damaged.
+        """
+        rows = self.columns.rows_of(sorted(set(seqs)))
+        return self.codes[rows], list(self._tiles(rows).values())
 
     def _open_files(self) -> tuple[Generation, Meta, list[int]]:
         """The files of the current generation, the catalog's snapshot that they belong to, and its tombstones."""
