@@ -113,17 +113,16 @@ def _of_polygons(polygons: list[list[Ring]]) -> dict[str, Any]:
 
 
 def _box(west: float, south: float, east: float, north: float) -> dict[str, Any]:
+    spans = [(west, east)]
     if west > east:
-        spans = [(left, right) for left, right in ((west, 180.0), (-180.0, east)) if left < right]
-    else:
-        spans = [(west, east)]
+        spans = [span for span in ((west, 180.0), (-180.0, east)) if span[0] < span[1]] or [(180.0, 180.0)]
     if south < north and all(left < right for left, right in spans):
         corners = [
             [(left, south), (right, south), (right, north), (left, north), (left, south)] for left, right in spans
         ]
         return _of_polygons([[ring] for ring in corners])
-    if west == east and south == north:
-        return {"type": "Point", "coordinates": [west, south]}
+    if spans[0][0] == spans[-1][1] and south == north:
+        return {"type": "Point", "coordinates": [spans[0][0], south]}
     lines = [[[left, south], [right, north]] for left, right in spans]
     if len(lines) == 1:
         return {"type": "LineString", "coordinates": lines[0]}
