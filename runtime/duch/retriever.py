@@ -7,16 +7,18 @@ for hit in Retriever("gallery/").search_text("planes parked near a terminal", k=
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
+from . import suppress
 from .bundle import Bundle
-from .codes import PackedCodes
+from .codes import PackedCodes, check_codes
+from .combine import Query, code_of
 from .display import display_path
 from .encoder import Encoder
-from .errors import BundleError
+from .errors import BundleError, CodesError
 from .filters import Filters
 from .gallery import Gallery
 from .ids import id_to_path
@@ -93,7 +95,13 @@ class Retriever:
         return "image" if self.gallery.count("image") else "text"
 
     def search_text(
-        self, sentence: str, k: int = 10, *, modality: Modality | None = None, filters: Filters | None = None
+        self,
+        sentence: str,
+        k: int = 10,
+        *,
+        modality: Modality | None = None,
+        filters: Filters | None = None,
+        max_overlap: float | None = None,
     ) -> list[Hit]:
         """The k tiles nearest to a sentence, in the order (distance, seq).
 
@@ -102,17 +110,23 @@ class Retriever:
             k: how many, at least 1.
             modality: "image" or "text"; by default images, or sentences where the gallery holds no image.
             filters: find only what passes.
+            max_overlap: see `search_codes`.
 
         Raises:
             TextError: the sentence is empty or too long.
             CodesError: k is below 1.
             GalleryCorruptError: the catalog row of a hit is damaged.
         """
-        codes = self.encoder.encode_texts([sentence])
-        return self.search_codes(codes, k, modality=modality or self.modality, filters=filters)[0]
+        return self.search(Query(texts=[sentence]), k, modality=modality, filters=filters, max_overlap=max_overlap)
 
     def search_image(
-        self, image: ImageSource, k: int = 10, *, modality: Modality | None = None, filters: Filters | None = None
+        self,
+        image: ImageSource,
+        k: int = 10,
+        *,
+        modality: Modality | None = None,
+        filters: Filters | None = None,
+        max_overlap: float | None = None,
     ) -> list[Hit]:
         """The k tiles nearest to an image, in the order (distance, seq).
 
@@ -121,28 +135,107 @@ class Retriever:
             k: how many, at least 1.
             modality: "image" or "text"; by default images, or sentences where the gallery holds no image.
             filters: find only what passes.
+            max_overlap: see `search_codes`.
 
         Raises:
             ImageError: the image cannot be read.
             CodesError: k is below 1.
             GalleryCorruptError: the catalog row of a hit is damaged.
         """
-        codes = self.encoder.encode_images([image])
-        return self.search_codes(codes, k, modality=modality or self.modality, filters=filters)[0]
+        return self.search(Query(images=[image]), k, modality=modality, filters=filters, max_overlap=max_overlap)
+
+    def search(
+        self,
+        query: Query,
+        k: int = 10,
+        *,
+        modality: Modality | None = None,
+        filters: Filters | None = None,
+        max_overlap: float | None = None,
+    ) -> list[Hit]:
+        """The k tiles nearest to a query of several parts, in the order (distance, seq); the tiles it names left out.
+
+        Args:
+            query: sentences, images and tiles of the gallery, liked and not.
+            k: how many, at least 1.
+            modality: "image" or "text"; by default images, or sentences where the gallery holds no image.
+            filters: find only what passes.
+            max_overlap: see `search_codes`.
+
+        Raises:
+            TextError: a sentence is empty or too long.
+            ImageError: an image cannot be read.
+            InputError: the gallery has no such tile, or the parts cancel each other out.
+            CodesError: k is below 1.
+            GalleryCorruptError: the catalog row of a hit is damaged.
+        """
+        return self.search_codes(
+            code_of(query, self.encoder, self.gallery),
+            k,
+            modality=modality or self.modality,
+            filters=filters,
+            max_overlap=max_overlap,
+            without=query.own_tiles,
+        )[0]
 
     def search_codes(
-        self, codes: PackedCodes, k: int = 10, *, modality: Modality | None = None, filters: Filters | None = None
+        self,
+        codes: PackedCodes,
+        k: int = 10,
+        *,
+        modality: Modality | None = None,
+        filters: Filters | None = None,
+        max_overlap: float | None = None,
+        without: Collection[str] = (),
     ) -> list[list[Hit]]:
         """The k tiles nearest to each query code, in the order (distance, seq).
 
         Shape: codes (q, n_bits / 8) uint8 -> q lists of at most k hits.
 
+        Args:
+            codes: packed codes of the retriever's own bundle.
+            k: how many, at least 1.
+            modality: "image" or "text" to find only those.
+            filters: find only what passes.
+            max_overlap: leave out a hit that shares more than this part of its ground with a nearer one, see
+                `suppress.apart`. Where so many lie on one place that the nearest `suppress.MOST_SEEN` do not hold k
+                others, there are fewer hits.
+            without: ids of tiles that are left out.
+
         Raises:
             CodesError: codes of the wrong type, shape or width; k below 1.
+            InputError: an overlap that is no share, or k too large for it.
             GalleryCorruptError: the catalog row of a hit is damaged.
         """
-        found = self.gallery.search(codes, k, modality=modality, filters=filters)
-        return [[replace(hit, path=self._path(hit)) for hit in hits] for hits in found]
+        if k < 1:
+            raise CodesError(f"k is {k}; wanted at least 1")
+        if max_overlap is None:
+            found = self.gallery.search(codes, k + len(without), modality=modality, filters=filters)
+            chosen = [[hit for hit in hits if hit.id not in without][:k] for hits in found]
+        else:
+            suppress.check_overlap(max_overlap, k)
+            of_each = [check_codes(codes)[place : place + 1] for place in range(len(codes))]
+            chosen = [self._apart(code, k, max_overlap, modality, filters, without) for code in of_each]
+        return [[replace(hit, rank=rank, path=self._path(hit)) for rank, hit in enumerate(hits, 1)] for hits in chosen]
+
+    def _apart(
+        self,
+        code: PackedCodes,
+        k: int,
+        max_overlap: float,
+        modality: Modality | None,
+        filters: Filters | None,
+        without: Collection[str],
+    ) -> list[Hit]:
+        """The first k hits of the whole ranking that overlap none before them."""
+        most = max(suppress.MOST_SEEN, k + len(without))
+        n_seen = min(4 * (k + len(without)), most)
+        while True:
+            found = self.gallery.search(code, n_seen, modality=modality, filters=filters)[0]
+            hits = suppress.apart([hit for hit in found if hit.id not in without], max_overlap, k)
+            if len(hits) >= k or len(found) < n_seen or n_seen == most:
+                return hits
+            n_seen = min(4 * n_seen, most)
 
     def _path(self, hit: Hit) -> Path | None:
         if self.root is None or hit.uri is None or "\0" in hit.uri:

@@ -1,0 +1,175 @@
+"""Queries of several parts: codes from sums of relaxed codes, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from duch.codes import pack_codes, unpack_codes
+from duch.combine import Query, code_of
+from duch.encoder import Encoder
+from duch.errors import DuchError, InputError
+from duch.filters import Filters
+from duch.ingest import index_images, index_texts
+from duch.preprocess import image_to_pixels
+from duch.retriever import Retriever
+
+from .resigned import TINY
+
+TEXTS = ["a red roof", "green fields and trees", "ships on the blue sea"]
+NAMES = ["red.png", "green.png", "blue.png", "white.png"]
+COLOURS = [(200, 30, 30), (30, 160, 40), (20, 40, 190), (240, 240, 240)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("combine")
+    (folder / "images").mkdir()
+    for name, colour in zip(NAMES, COLOURS, strict=True):
+        Image.new("RGB", (48, 48), colour).save(folder / "images" / name)
+    (folder / "s.jsonl").write_text("".join(f'{{"text": "{text}", "id": "{text}"}}\n' for text in TEXTS))
+    index_images(Encoder(TINY), folder / "images", folder / "gallery")
+    index_texts(Encoder(TINY), folder / "s.jsonl", folder / "gallery")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def retriever(folder: Path) -> Iterator[Retriever]:
+    with Retriever(folder / "gallery", TINY) as opened:
+        yield opened
+
+
+def stored(retriever: Retriever, tile: str) -> np.ndarray:
+    """The code of a tile in the gallery, (1, n_bits / 8)."""
+    hit = retriever.gallery.search(np.zeros((1, 4), np.uint8), 1, filters=Filters(ids=(tile,)))[0][0]
+    return retriever.gallery.codes[[hit.seq]]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_one_liked_sentence_has_the_code_it_has_alone(retriever: Retriever, text: str) -> None:
+    alone = retriever.encoder.encode_texts([text])
+    assert code_of(Query(texts=[text]), retriever.encoder, retriever.gallery).tobytes() == alone.tobytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_liked_image_or_tile_has_the_code_it_has_alone(retriever: Retriever, folder: Path, name: str) -> None:
+    alone = retriever.encoder.encode_images([folder / "images" / name])
+    for query in (Query(images=[folder / "images" / name]), Query(tiles=[name])):
+        assert code_of(query, retriever.encoder, retriever.gallery).tobytes() == alone.tobytes()
+
+
+def some(values: list[str]) -> Any:
+    return st.lists(st.sampled_from(values), max_size=2)
+
+
+@given(
+    parts=st.fixed_dictionaries(
+        {
+            **{name: some(TEXTS) for name in ("texts", "not_texts")},
+            **{name: some(NAMES) for name in ("images", "not_images")},
+            **{name: some([*NAMES, *TEXTS]) for name in ("tiles", "not_tiles")},
+        }
+    )
+)
+@settings(max_examples=40, deadline=None)
+def test_the_code_is_the_sign_of_the_sum_of_all_parts(
+    retriever: Retriever, folder: Path, parts: dict[str, list[str]]
+) -> None:
+    encoder = retriever.encoder
+    total = np.zeros(encoder.n_bits)
+    for name, values in parts.items():
+        for value in values:
+            if name.endswith("texts"):
+                relaxed = encoder.relaxed_texts([value])[0].astype(np.float64)
+            elif name.endswith("images"):
+                pixels = image_to_pixels(folder / "images" / value, encoder.image)
+                relaxed = encoder.relaxed_pixels(pixels[None])[0].astype(np.float64)
+            else:
+                relaxed = 2.0 * unpack_codes(stored(retriever, value))[0] - 1
+            total += -relaxed if name.startswith("not_") else relaxed
+    given_ = {
+        name: [folder / "images" / value for value in values] if name.endswith("images") else values
+        for name, values in parts.items()
+    }
+    if not (parts["texts"] or parts["images"] or parts["tiles"]):
+        with pytest.raises(InputError, match="nothing to look for"):
+            Query(**given_)
+        return
+    settled = np.abs(total) > 1e-9  # what cancels out but for the order of the sum may fall to either side
+    if not settled.any():
+        return
+    code = code_of(Query(**given_), encoder, retriever.gallery)
+    assert code.shape == (1, encoder.n_bits // 8)
+    assert (unpack_codes(code)[0][settled] == (total >= 0)[settled]).all()
+
+
+def test_what_is_unlike_moves_the_hits_away(retriever: Retriever) -> None:
+    """Every bit of a tile that the liked one does not share is kept, so its distance only grows."""
+    red, white = (unpack_codes(stored(retriever, name))[0] for name in ("red.png", "white.png"))
+    both = code_of(Query(tiles=["red.png", "red.png"], not_tiles=["white.png"]), retriever.encoder, retriever.gallery)
+    assert both.tobytes() == pack_codes(red[None]).tobytes(), "two votes against one"
+    one = unpack_codes(code_of(Query(tiles=["red.png"], not_tiles=["white.png"]), retriever.encoder, retriever.gallery))
+    assert (one[0][red != white] == red[red != white]).all()
+    assert one[0][red == white].all(), "what cancels out is bit 1"
+
+
+def test_the_tiles_of_a_query_are_no_hits(retriever: Retriever) -> None:
+    hits = retriever.search(Query(tiles=["red.png"]), 10)
+    assert sorted(hit.id for hit in hits) == sorted(set(NAMES) - {"red.png"})
+    assert [hit.rank for hit in hits] == [1, 2, 3]
+    whole = retriever.search_codes(stored(retriever, "red.png"), 10, modality="image")[0]
+    assert [hit.id for hit in hits] == [hit.id for hit in whole if hit.id != "red.png"]
+    assert [hit.id for hit in retriever.search(Query(tiles=["red.png"]), 1)] == [hits[0].id]
+    query = Query(texts=["a red roof"], not_tiles=["white.png"])
+    assert "white.png" not in {hit.id for hit in retriever.search(query, 10)}
+    assert {hit.id for hit in retriever.search(query, 10, modality="text")} == set(TEXTS)
+
+
+def test_an_image_of_the_gallery_finds_itself_as_ever(retriever: Retriever, folder: Path) -> None:
+    query = Query(images=[folder / "images" / "red.png"])
+    assert retriever.search(query, 1)[0].id == "red.png"
+    assert retriever.search(query, 3) == retriever.search_image(folder / "images" / "red.png", 3)
+
+
+def test_tiles_alone_need_no_model(folder: Path) -> None:
+    with Retriever(folder / "gallery", TINY) as opened:
+        assert opened.search(Query(tiles=["red.png", "a red roof"], not_tiles=["white.png"]), 2)
+        assert opened.encoder.providers == {}
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({}, "nothing to look for; wanted words, an image or a tile"),
+        ({"not_texts": ["clouds"]}, "nothing to look for, only what hits are to be unlike; wanted words"),
+        ({"texts": "a river"}, "texts is one str; wanted a list"),
+        ({"images": Path("a.png")}, "wanted a list"),
+        ({"tiles": ["nowhere.png"]}, "has no tile 'nowhere.png'; wanted an id"),
+        ({"texts": ["a river"], "not_tiles": ["no\n.png"]}, r"has no tile 'no\n.png'"),
+        ({"tiles": ["red.png"], "not_tiles": ["red.png"]}, "cancel each other out"),
+        ({"texts": ["a river"], "not_texts": ["a river"]}, "cancel each other out"),
+        ({"texts": ["a river", ""]}, "empty"),
+        ({"texts": ["a river"], "not_texts": [""]}, "empty"),
+        ({"texts": ["a river"], "images": [Path("none.png")]}, "none.png does not exist"),
+    ],
+)
+def test_queries_that_cannot_be_are_one_line(retriever: Retriever, parts: dict[str, Any], said: str) -> None:
+    with pytest.raises(DuchError) as caught:
+        retriever.search(Query(**parts))
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_query_is_written_as_a_sum() -> None:
+    query = Query(
+        texts=["a river"], images=["a.png", np.zeros((2, 2, 3), np.uint8)], tiles=["x#1,2,3,4"], not_texts=["sea\n"]
+    )
+    assert str(query) == "a river + a.png + an image + x#1,2,3,4 - sea\\n"
+    assert list(query.parts) == ["texts", "images", "tiles", "not_texts"]
