@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def _attribute(pa: Any, values: Sequence[Any]) -> Any:
         return pa.array(values, pa.bool_())
     if kinds == {int} and all(value is None or value in _INT64 for value in values):
         return pa.array(values, pa.int64())
-    if kinds and kinds <= {int, float}:
+    if kinds and kinds <= {int, float} and all(value is None or abs(value) <= sys.float_info.max for value in values):
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
     if kinds == {str}:
         return _texts(pa, values)
