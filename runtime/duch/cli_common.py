@@ -6,8 +6,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from .display import display_path, printable
 
 if TYPE_CHECKING:
     from .bundle import Bundle
+    from .geo.ingest import ScenesProgress
     from .progress import Progress
 
 
@@ -56,6 +58,33 @@ def progress_bar(title: str) -> Iterator[Progress]:
     finally:
         if "bar" in state:
             state["bar"].__exit__(None, None, None)
+
+
+@contextmanager
+def scenes_bar() -> Iterator[Callable[[ScenesProgress], None]]:
+    """A progress bar on stderr over scenes, with the chips so far and a second; for `index_scenes`."""
+    steps = 1000  # of each scene
+    with ExitStack() as around:
+        bar: Any = None
+        started = 0.0
+
+        def advance(done: ScenesProgress) -> None:
+            nonlocal bar, started
+            if bar is None:
+                started = time.monotonic()
+                bar = around.enter_context(
+                    click.progressbar(
+                        length=max(1, done.n_scenes) * steps,
+                        label="coding chips",
+                        file=sys.stderr,
+                        item_show_func=lambda text: text,
+                    )
+                )
+            rate = done.chips / max(1e-9, time.monotonic() - started)
+            text = f"{done.chips:,} chips, {rate:,.0f}/s, scene {min(done.scenes + 1, done.n_scenes)}/{done.n_scenes}"
+            bar.update(round((done.scenes + done.part) * steps) - bar.pos, text)
+
+        yield advance
 
 
 def _path_text(path: Path) -> str:

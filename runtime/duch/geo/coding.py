@@ -138,22 +138,19 @@ def _shared(scene: Scene, settings: ChipSettings, uri: str, size: int, mtime_ns:
 def _tiles(scene: Scene, shared: Tile, chips: ChipBatch) -> list[Tile]:
     from .footprint import footprints
 
-    uri = shared.id
-    nodata = [{**shared.attributes, "nodata": round(share, 4)} for share in chips.nodata.tolist()]
+    tiles = [
+        replace(shared, id=chip_id(shared.id, window), attributes={**shared.attributes, "nodata": round(share, 4)})
+        for window, share in zip(chips.windows, chips.nodata.tolist(), strict=True)
+    ]
     if scene.georeference is None:
-        return [
-            replace(shared, id=chip_id(uri, window), attributes=known)
-            for window, known in zip(chips.windows, nodata, strict=True)
-        ]
+        return tiles
     places = footprints(scene.georeference, chips.windows)
     return [
-        replace(
-            shared,
-            id=chip_id(uri, window),
-            footprint=place.bbox,
-            attributes={**known, "geometry": place.geometry},
-        )
-        for window, known, place in zip(chips.windows, nodata, places, strict=True)
+        # A chip may show no ground: the sky beside the Earth's disk, as a geostationary satellite sees it.
+        tile
+        if place is None
+        else replace(tile, footprint=place.bbox, attributes={**tile.attributes, "geometry": place.geometry})
+        for tile, place in zip(tiles, places, strict=True)
     ]
 
 

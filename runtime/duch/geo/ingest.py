@@ -49,6 +49,11 @@ class ScenesReport(IngestReport):
     chips_removed: int = 0
     chips_left_out: int = 0
 
+    @property
+    def in_vain(self) -> bool:
+        """Whether there were scenes and none of them could be used."""
+        return bool(self.skipped) and not (self.added or self.replaced or self.unchanged or self.empty)
+
 
 @dataclass(frozen=True)
 class ScenesProgress:
@@ -94,7 +99,7 @@ def index_scenes(
         asset: see `find_scenes`.
         prune: take out the chips of scenes that are gone from the folder; by default they are kept and counted.
         batch_size: chips coded at once.
-        on_progress: called after every batch and every scene.
+        on_progress: called at the beginning, and after every batch and every scene.
 
     Raises:
         InputError: no scene there, or none that can be opened; it is outside the root, or the gallery has another one.
@@ -117,6 +122,7 @@ def index_scenes(
             if on_progress is not None:
                 on_progress(ScenesProgress(scenes, len(found.sources), part, report.chips + chips))
 
+        tell(0)
         for done, source in enumerate(found.sources):
             uri = path_to_id(source.path.relative_to(base))
             try:
