@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -48,14 +48,20 @@ def properties_of(hit: Hit) -> dict[str, Any]:
         "time": time_text(hit.time_us),
         "text": hit.text,
     }
-    attributes = {}
-    for name, value in hit.attributes.items():
+    return properties | {
+        name: value for name, value in renamed(hit.attributes, properties).items() if name != _GEOMETRY
+    }
+
+
+def renamed(attributes: Mapping[str, Any], taken: Container[str]) -> dict[str, Any]:
+    """Attributes, with `attribute_` put in front of names that are taken until they are not."""
+    free_names = {}
+    for name, value in attributes.items():
         free = name
-        while free in properties or (free != name and free in hit.attributes):
+        while free in taken or (free != name and free in attributes):
             free = f"attribute_{free}"
-        attributes[free] = value
-    attributes.pop(_GEOMETRY, None)
-    return properties | attributes
+        free_names[free] = value
+    return free_names
 
 
 def bbox_of(tile: Tile | Hit) -> list[float] | None:

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from .captions import time_text
-from .geojson import bbox_of, geometry_of
+from .geojson import bbox_of, geometry_of, renamed
 from .tile import Hit
 
 _VERSION = "1.1.0"
@@ -51,7 +51,7 @@ def item_collection(hits: Iterable[Hit], *, fingerprint: str, n_bits: int) -> di
 
 def item_id(tile_id: str) -> str:
     """An id that can stand in a URL and name a file: its readable part, and a checksum where that is not all of it."""
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "_", tile_id).strip("._")[:_LONGEST]
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "_", tile_id).strip("._")[:_LONGEST] or "tile"
     if readable == tile_id:
         return tile_id
     return f"{readable}-{zlib.crc32(tile_id.encode('utf-8', 'surrogatepass')):08x}"
@@ -103,16 +103,15 @@ def _properties(hit: Hit, fingerprint: str, n_bits: int) -> tuple[dict[str, Any]
     if parameters:
         properties["emb:runtime_parameters"] = parameters
     properties["emb:quantization"] = {"method": "sign", "original_dtype": "float32", "quantized_dtype": "other"}
-    properties |= {
-        "duch:id": hit.id,
-        "duch:rank": hit.rank,
-        "duch:distance": hit.distance,
-        "duch:n_bits": n_bits,
-        "duch:fingerprint": fingerprint,
+    ours = {
+        "id": hit.id,
+        "rank": hit.rank,
+        "distance": hit.distance,
+        "n_bits": n_bits,
+        "fingerprint": fingerprint,
     }
-    return properties | {
-        f"duch:{name}": value for name, value in rest.items() if f"duch:{name}" not in properties
-    }, extensions
+    properties |= {f"duch:{name}": value for name, value in (ours | renamed(rest, ours)).items()}
+    return properties, extensions
 
 
 def _is_number(value: Any) -> bool:
