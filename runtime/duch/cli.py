@@ -24,7 +24,8 @@ from .providers import ProviderFallbackWarning
 _OWN = {
     "encode": "cli_query",
     "index": "cli_index",
-    "search": "cli_query",
+    "watch": "cli_watch",
+    "search": "cli_search",
     "gallery": "cli_gallery",
     "query": "cli_packet",
     "answer": "cli_packet",
@@ -85,8 +86,8 @@ class _Commands(click.Group):
 def main(ctx: click.Context) -> None:
     """Find satellite image tiles by a sentence or by another tile.
 
-    On the edge: encode, index, search, gallery, and info, selftest, bench for the device; query, answer, hits over a
-    link of few bytes. On the workstation: scenes, train, evaluate, export.
+    On the edge: encode, index, watch, search, gallery, and info, selftest, bench for the device; query, answer, hits
+    over a link of few bytes. On the workstation: scenes, train, evaluate, export.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # letters that the locale lacks are no reason to lose a result
         sys.stdout.reconfigure(errors="backslashreplace")

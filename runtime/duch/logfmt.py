@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import BinaryIO, Literal
+from typing import Literal, Protocol
 
 Level = Literal["info", "warning", "error"]
 Value = str | int | float
@@ -19,20 +19,27 @@ Value = str | int | float
 _PRIORITY: dict[Level, int] = {"info": 6, "warning": 4, "error": 3}
 
 
+class Sink(Protocol):
+    """What takes bytes: a file without a buffer, which keeps nothing back that could not be written."""
+
+    def write(self, data: bytes, /) -> int | None:
+        """Write; returns how many bytes were."""
+
+
 class EventLog:
-    """Writes events to a stream, each as one line and at once."""
+    """Writes events, each as one line and at once."""
 
     def __init__(
-        self, stream: BinaryIO, *, journal: bool = False, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self, sink: Sink, *, journal: bool = False, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        """Log to a stream.
+        """Log to a sink.
 
         Args:
-            stream: without a buffer, so that a line that could not be written is not kept for later.
+            sink: where to.
             journal: begin each line with its priority as `<6>`, which the journal takes off again.
             now: the time, in UTC.
         """
-        self._stream, self._journal, self._now = stream, journal, now
+        self._sink, self._journal, self._now = sink, journal, now
         self._torn = False
 
     def event(self, level: Level, event: str, **fields: Value) -> None:
@@ -48,7 +55,7 @@ class EventLog:
         if self._torn:  # the line before ends in the middle
             raw = b"\n" + raw
         try:
-            self._torn = self._stream.write(raw) != len(raw)
+            self._torn = self._sink.write(raw) != len(raw)
         except BrokenPipeError:
             raise
         except OSError:
