@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from duch.errors import ConfigError, SceneError
 
-from .stac import Item
+if TYPE_CHECKING:
+    from .stac import Item
 
 # Attributes that chips get from their scene's pixels and settings, which a name cannot know better.
 _OWN_ATTRIBUTES = ("geometry", "crs", "gsd", "nodata", "bands", "range", "chip", "settings", "item")
@@ -38,7 +38,7 @@ class Acquisition(NamedTuple):
 
 
 def acquisition_of(dataset: Any, path: Path, *, pattern: str | None = None, item: Item | None = None) -> Acquisition:
-    """How a scene was taken: its name says it before its STAC item, that before GDAL's IMAGERY tags, those before TIFF's.
+    """How a scene was taken. Its name counts before its STAC item, that before IMAGERY tags, those before TIFF's own.
 
     Args:
         dataset: the scene, open in rasterio.
@@ -74,9 +74,9 @@ def check_pattern(pattern: str) -> None:
 
 
 def time_us_of(text: str) -> int | None:
-    """Microseconds since 1970 UTC of a time as TIFF or ISO 8601 writes it, UTC where it names no zone; None for no time.
+    """Microseconds since 1970 UTC of a time as TIFF or ISO 8601 writes it; None for no time.
 
-    What is finer than a microsecond is cut off.
+    Without a zone it is UTC. What is finer than a microsecond is cut off.
     """
     found = _TIME.fullmatch(text.strip())
     if found is None:
@@ -95,7 +95,7 @@ def cloud_cover_of(value: Any) -> float | None:
     """A share of clouds in percent; None for what is none, such as 999 for unknown."""
     try:
         percent = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return percent if 0 <= percent <= 100 else None
 
