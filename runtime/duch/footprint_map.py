@@ -170,15 +170,14 @@ def _on_cut(pair: tuple[Point, Point]) -> bool:
     return (ax == bx and ax % 360 == 180) or (ay == by and abs(ay) == 90)
 
 
-def _uncut(line: Line) -> Iterator[Line]:
+def _uncut(line: Line) -> list[Line]:
     """The runs of a ring's sides that are no cuts."""
-    run = line[:1]
+    runs = [line[:1]]
     for pair in pairwise(line):
         if _on_cut(pair):
-            yield run
-            run = []
-        run = [*run, pair[1]]
-    yield run
+            runs.append([])
+        runs[-1].append(pair[1])
+    return [run for run in runs if len(run) > 1]
 
 
 def _meet(one: Box, other: Box) -> bool:
