@@ -125,7 +125,7 @@ class Answer:
         n = bisect_left(range(1, len(self) + 1), True, key=lambda n: len(self._first(n).to_bytes()) > max_bytes)
         if n == 0:
             least = len(self._first(1).to_bytes())
-            raise PacketError(f"the nearest hit alone takes {least} bytes; wanted at least that, not {max_bytes}")
+            raise PacketError(f"the packet takes {least} bytes at least; wanted room for them, not {max_bytes} bytes")
         return self._first(n)
 
     def _first(self, n: int) -> Answer:

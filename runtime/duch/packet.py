@@ -139,7 +139,9 @@ def bytes_of(received: bytes) -> bytes:
         return received
     if wrong := re.search(rb"[^0-9A-Fa-f]", digits):
         found = wrong[0].decode("latin-1")
-        raise PacketError(f"character {wrong.start() + 1} of the packet is {found!r}; wanted hexadecimal digits")
+        raise PacketError(
+            f"digit {wrong.start() + 1} of the packet is {found!r}; wanted hexadecimal, 0 to 9 and a to f"
+        )
     if len(digits) % 2:
         raise PacketError(f"the packet has {len(digits)} hexadecimal digits; wanted two for each byte")
     return bytes.fromhex(digits.decode("ascii"))
