@@ -36,9 +36,14 @@ def open_bundle(folder: Path, *, expect_fingerprint: str | None, check_all: bool
 
 def print_json(value: Any) -> None:
     """UTF-8, whatever the locale; bytes of a path that are none are written as \\xff."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=_path_text)
+    click.echo(json_bytes(value))
+
+
+def json_bytes(value: Any, *, indent: int | None = 2) -> bytes:
+    """JSON in UTF-8 that is safe to show; bytes of a path that are no UTF-8 are written as \\xff."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=_path_text)
     # JSON escapes what is below 32 itself; of the rest, these steer a terminal. They occur in strings alone.
-    click.echo(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text).encode("utf-8", "backslashreplace"))
+    return re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text).encode("utf-8", "backslashreplace")
 
 
 @contextmanager

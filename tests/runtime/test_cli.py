@@ -159,8 +159,8 @@ def test_words_that_the_model_cannot_spell_are_told(gallery: Path) -> None:
 
 
 def test_bad_queries_are_one_line(gallery: Path, tmp_path: Path) -> None:
-    fails(duch("search", gallery), "either words or --image")
-    fails(duch("search", gallery, "a river", "--image", "x.png"), "either words or --image")
+    fails(duch("search", gallery), "nothing to look for; wanted words, an image or a tile")
+    fails(duch("search", gallery, "a river", "--image", "x.png"), "x.png does not exist")
     fails(duch("search", gallery, "   "), "empty")
     fails(duch("search", gallery, "river " * 10_000), "10,002 tokens", "at most 48")
     fails(duch("search", gallery, "--image", tmp_path / "none.png"), "does not exist")
@@ -277,7 +277,7 @@ def test_a_sheet_does_not_replace_the_image_of_the_query(gallery: Path, images: 
     query = images / "red" / "0.png"
     before = query.read_bytes()
     (tmp_path / "link.png").symlink_to(query)
-    fails(duch("search", gallery, "--image", query, "--sheet", tmp_path / "link.png"), "image of the query")
+    fails(duch("search", gallery, "--image", query, "--sheet", tmp_path / "link.png"), "is read by the search")
     assert query.read_bytes() == before
 
 
