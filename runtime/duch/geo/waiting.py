@@ -15,8 +15,8 @@ _UNTOLD = 3.0
 _Result = TypeVar("_Result")
 
 
-class Stopped(Exception):
-    """The work in flight is given up."""
+class Stopped(BaseException):
+    """The work in flight is given up; no error, as KeyboardInterrupt is none."""
 
 
 class Stop:

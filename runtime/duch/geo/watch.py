@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from duch.catalog import Catalog, catalog_of
 from duch.display import display_path
-from duch.errors import DuchError, InputError, SceneError, needs_extra
+from duch.errors import DuchError, InputError, SceneError, needs_extra, one_line
 from duch.gallery_writer import Appended, GalleryWriter
 from duch.ids import path_to_id
 from duch.ingest_place import check_batch_size, open_writer, settle_root, wanted_root_of
@@ -34,7 +34,7 @@ from .waiting import Stop, Stopped, patiently
 
 if TYPE_CHECKING:
     from duch.encoder import Encoder
-    from duch.logfmt import EventLog
+    from duch.logfmt import EventLog, Level
     from duch.tile import Tile
 
 _ONCE_LIMIT = 10.0  # seconds that a single pass waits for the gallery; a service waits for ever
@@ -190,17 +190,20 @@ class Watch:
                 on_progress=lambda part, chips: self._stop.check(),
             )
             stored = self._patiently(lambda: self._store(file, coded))
-        except (InputError, MemoryError) as error:
+        except Exception as error:
+            if isinstance(error, DuchError) and not isinstance(error, InputError):
+                raise  # of the bundle or of the gallery
+            # Even a setting that does not fit this scene may fit the next one, and a scene that shows a mistake of ours
+            # must not stand in the way of all that come after it.
             if self._is_as_seen(file):
-                # An error of the settings is told as one, but the next scene may be one that they fit.
-                self._skip(file, str(error) or "out of memory", is_error=not isinstance(error, SceneError))
+                self._skip(file, error)
             else:
                 self._tell_changed(file)
             return
         if stored is None:  # the next look will tell more
             return
         if not coded.tiles:
-            self._skip(file, f"none of its {coded.left_out:,} chips has data enough for --max-nodata")
+            self._skip(file, SceneError(f"none of its {coded.left_out:,} chips has data enough for --max-nodata"))
             return
         self._incoming.done(file)
         self._report.indexed += 1
@@ -229,10 +232,12 @@ class Watch:
             refresh_tables(writer)
             return stored
 
-    def _skip(self, file: ImageFile, reason: str, *, is_error: bool = False) -> None:
+    def _skip(self, file: ImageFile, error: Exception) -> None:
         self._incoming.done(file)
         self._report.skipped += 1
-        self._log.event("error" if is_error else "warning", "skipped", scene=self._uri(file), reason=reason)
+        reason = str(error) if isinstance(error, DuchError) else f"{type(error).__name__}: {one_line(error)}"
+        level: Level = "warning" if isinstance(error, SceneError) else "error"
+        self._log.event(level, "skipped", scene=self._uri(file), reason=reason)
 
     def _tell_changed(self, file: ImageFile) -> None:
         if self._path(file.relative).exists():  # else it was moved away, which is its owner's business
