@@ -6,7 +6,6 @@ Shapes: n chips of a batch, s image size of the encoder.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,8 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duch.codes import PackedCodes
-from duch.display import display_path
-from duch.errors import SceneError
 from duch.ids import chip_id
 from duch.preprocess import ImagePreprocessing, image_to_pixels
 from duch.tile import Tile
@@ -102,20 +99,17 @@ def _batches(
     from .chips import count_chips, read_chips
     from .raster import open_scene
 
-    before = _stat(source)
     with open_scene(source.path, settings, source.item) as scene:
         n_chips = count_chips(scene, settings)
-        shared = _shared(scene, settings, uri, *before)
+        shared = _shared(scene, settings, uri)
         for chips in read_chips(scene, settings, batch_size=batch_size):
             pixels = chips.pixels
             if settings.size != image.size:
                 pixels = np.stack([image_to_pixels(chip, image) for chip in pixels])
             yield _Batch(_tiles(scene, shared, chips), pixels, n_chips)
-    if _stat(source) != before:
-        raise SceneError(f"{display_path(source.path)} changed while it was read; run it again when it is whole")
 
 
-def _shared(scene: Scene, settings: ChipSettings, uri: str, size: int, mtime_ns: int) -> Tile:
+def _shared(scene: Scene, settings: ChipSettings, uri: str) -> Tile:
     """What is known of all chips of a scene, as the tile of the scene."""
     known: dict[str, Any] = dict(scene.acquisition.attributes)
     if scene.georeference is not None:
@@ -128,8 +122,8 @@ def _shared(scene: Scene, settings: ChipSettings, uri: str, size: int, mtime_ns:
         id=uri,
         modality="image",
         uri=uri,
-        size=size,
-        mtime_ns=mtime_ns,
+        size=scene.size,
+        mtime_ns=scene.mtime_ns,
         time_us=scene.acquisition.time_us,
         attributes=known,
     )
@@ -152,14 +146,6 @@ def _tiles(scene: Scene, shared: Tile, chips: ChipBatch) -> list[Tile]:
         else replace(tile, footprint=place.bbox, attributes={**tile.attributes, "geometry": place.geometry})
         for tile, place in zip(tiles, places, strict=True)
     ]
-
-
-def _stat(source: SceneSource) -> tuple[int, int]:
-    try:
-        now = os.stat(source.path)
-    except OSError as error:
-        raise SceneError(f"{display_path(source.path)} cannot be read: {error.strerror}") from error
-    return now.st_size, now.st_mtime_ns
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from duch.optimize import refresh_tables
 from .coding import CodedScene, code_scene
 from .scenes import FoundScenes, find_scenes
 from .settings import ChipSettings
+from .stac import SceneSource, item_beside
 
 if TYPE_CHECKING:
     from duch.encoder import Encoder
@@ -88,7 +89,8 @@ def index_scenes(
 
     The id of a chip is the scene's path relative to the root and its window. A scene whose file has the size and
     mtime_ns of its chips, and whose chips were cut with these settings, is not read again. A scene that cannot be read
-    is skipped and reported; chips that it has in the gallery stay, since what they show is still there.
+    is skipped and reported; chips that it has in the gallery stay, for what they show is still there. A STAC item
+    beside a scene (scene.json for scene.tif) is read as if it had been named.
 
     Args:
         encoder: makes the codes.
@@ -131,7 +133,7 @@ def index_scenes(
                     continue
                 coded = code_scene(
                     encoder,
-                    source,
+                    source if source.item is not None else SceneSource(source.path, item_beside(source.path)),
                     settings,
                     uri=uri,
                     batch_size=batch_size,
