@@ -107,4 +107,6 @@ class ChipSettings:
     @property
     def digest(self) -> str:
         """Eight hex digits; a scene whose chips bear others is coded anew."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+        # 3000 and 3000.0 are equal, and JSON writes them differently.
+        known = json.loads(json.dumps(asdict(self)), parse_int=float)
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:8]
