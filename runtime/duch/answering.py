@@ -14,6 +14,7 @@ from .errors import GalleryMismatchError, PacketError
 from .filters import Filters
 from .gallery import Gallery
 from .packet import QueryPacket
+from .suppress import search_apart
 from .tile import Hit, Modality, StoredTile
 
 
@@ -24,6 +25,7 @@ def answer_query(
     *,
     modality: Modality | None = None,
     filters: Filters | None = None,
+    max_overlap: float | None = None,
     by_seq: bool = False,
 ) -> Answer:
     """Search with the code of a packet: the same hits as on the ground, in the order (distance, seq).
@@ -34,18 +36,24 @@ def answer_query(
         k: how many, 1 to 65,535.
         modality: "image" or "text"; by default images, or sentences where the gallery holds no image.
         filters: find only what passes.
+        max_overlap: leave out a hit that shares more than this part of its ground with a nearer one, see
+            `suppress.apart`.
         by_seq: name the hits by their seqs, for a reader who has a copy of the gallery.
 
     Raises:
         GalleryMismatchError: the packet is another bundle's.
         PacketError: k is more than a packet can hold.
         CodesError: k is below 1.
+        InputError: an overlap that is no share, or k too large for it.
         GalleryCorruptError: the catalog row of a hit is damaged.
     """
     check_gallery(gallery, packet)
     modality = modality or ("image" if gallery.count("image") else "text")
     code = np.frombuffer(packet.code, dtype=np.uint8)[None]
-    hits = gallery.search(code, k, modality=modality, filters=filters)[0]
+    if max_overlap is None:
+        hits = gallery.search(code, k, modality=modality, filters=filters)[0]
+    else:
+        hits = search_apart(gallery, code, k, max_overlap, modality=modality, filters=filters)
     return Answer(
         query_crc=packet.crc,
         distances=tuple(hit.distance for hit in hits),

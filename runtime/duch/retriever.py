@@ -213,29 +213,14 @@ class Retriever:
             found = self.gallery.search(codes, k + len(without), modality=modality, filters=filters)
             chosen = [[hit for hit in hits if hit.id not in without][:k] for hits in found]
         else:
-            suppress.check_overlap(max_overlap, k)
             of_each = [check_codes(codes)[place : place + 1] for place in range(len(codes))]
-            chosen = [self._apart(code, k, max_overlap, modality, filters, without) for code in of_each]
+            chosen = [
+                suppress.search_apart(
+                    self.gallery, code, k, max_overlap, modality=modality, filters=filters, without=without
+                )
+                for code in of_each
+            ]
         return [[replace(hit, rank=rank, path=self._path(hit)) for rank, hit in enumerate(hits, 1)] for hits in chosen]
-
-    def _apart(
-        self,
-        code: PackedCodes,
-        k: int,
-        max_overlap: float,
-        modality: Modality | None,
-        filters: Filters | None,
-        without: Collection[str],
-    ) -> list[Hit]:
-        """The first k hits of the whole ranking that overlap none before them."""
-        most = max(suppress.MOST_SEEN, k + len(without))
-        n_seen = min(4 * (k + len(without)), most)
-        while True:
-            found = self.gallery.search(code, n_seen, modality=modality, filters=filters)[0]
-            hits = suppress.apart([hit for hit in found if hit.id not in without], max_overlap, k)
-            if len(hits) >= k or len(found) < n_seen or n_seen == most:
-                return hits
-            n_seen = min(4 * n_seen, most)
 
     def _path(self, hit: Hit) -> Path | None:
         if self.root is None or hit.uri is None or "\0" in hit.uri:

@@ -8,13 +8,20 @@ Shapes: n hits, m of them kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
-from .tile import Hit
+from .tile import Hit, Modality
+
+if TYPE_CHECKING:
+    from .codes import PackedCodes
+    from .filters import Filters
+    from .gallery import Gallery
 
 MOST_HITS = 10_000  # as each is compared with every one that is kept
 MOST_SEEN = 100_000  # nearest tiles that are looked at: some seconds, and up to 400 MB
@@ -56,6 +63,47 @@ def apart(hits: Sequence[Hit], max_overlap: float, k: int) -> list[Hit]:
         rest = open_[1:]
         open_ = rest[overlaps(places[open_[0]], places[rest]) <= max_overlap]
     return [hits[place] for place in kept]
+
+
+def search_apart(
+    gallery: Gallery,
+    code: PackedCodes,
+    k: int,
+    max_overlap: float,
+    *,
+    modality: Modality | None = None,
+    filters: Filters | None = None,
+    without: Collection[str] = (),
+) -> list[Hit]:
+    """The first k hits of the whole ranking that overlap none before them, see `apart`; ranked from 1.
+
+    Where so many lie on one place that the nearest `MOST_SEEN` do not hold k others, there are fewer hits.
+
+    Shape: code (1, n_bits / 8) uint8.
+
+    Args:
+        gallery: what is searched.
+        code: packed code of the query.
+        k: how many, at least 1.
+        max_overlap: see `apart`.
+        modality: "image" or "text" to find only those.
+        filters: find only what passes.
+        without: ids of tiles that are left out.
+
+    Raises:
+        CodesError: a code of the wrong type, shape or width; k below 1.
+        InputError: an overlap that is no share, or k too large for it.
+        GalleryCorruptError: the catalog row of a hit is damaged.
+    """
+    check_overlap(max_overlap, k)
+    most = max(MOST_SEEN, k + len(without))
+    n_seen = min(4 * (k + len(without)), most)
+    while True:
+        found = gallery.search(code, n_seen, modality=modality, filters=filters)[0]
+        hits = apart([hit for hit in found if hit.id not in without], max_overlap, k)
+        if len(hits) >= k or len(found) < n_seen or n_seen == most:
+            return [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
+        n_seen = min(4 * n_seen, most)
 
 
 def overlaps(one: _Places, others: _Places) -> NDArray[np.float64]:
