@@ -13,7 +13,7 @@ import click
 from .cli_common import open_bundle, print_json
 from .display import display_path, printable
 from .errors import BundleError, InputError
-from .options import PATH, expect_fingerprint_option, filter_options, provider_options
+from .options import PATH, Number, expect_fingerprint_option, filter_options, provider_options
 
 if TYPE_CHECKING:
     from .answer import Answer
@@ -90,6 +90,12 @@ def query(
     help="Find only images or only sentences; by default images, or sentences where there are no images.",
 )
 @filter_options
+@click.option(
+    "--max-overlap",
+    type=Number(0, 1),
+    metavar="SHARE",
+    help="Leave out a hit that shares more than this part of its ground with a nearer one; 0: any ground.",
+)
 @click.option("--seq", "by_seq", is_flag=True, help="Name hits by number, for a ground station with the same gallery.")
 @click.option("--max-bytes", type=click.IntRange(1), help="Leave out the farthest hits until the packet is no larger.")
 @_form_option
@@ -101,6 +107,7 @@ def answer(
     k: int,
     modality: Any,
     filters: Filters | None,
+    max_overlap: float | None,
     max_bytes: int | None,
     out: Path | None,
     threads: int,
@@ -118,7 +125,9 @@ def answer(
     asked = _read_query(packet)
     _check_stdout(out, raw=raw)
     with Gallery.open(gallery, threads=threads) as opened:
-        found = answer_query(opened, asked, k, modality=modality, filters=filters, by_seq=by_seq)
+        found = answer_query(
+            opened, asked, k, modality=modality, filters=filters, max_overlap=max_overlap, by_seq=by_seq
+        )
     sent = found if max_bytes is None else found.fitted(max_bytes)
     content = sent.to_bytes()
     _write(content, out, raw=raw)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from duch.answer import Answer
 from duch.answering import answer_query, check_gallery, hits_of
-from duch.errors import CodesError, GalleryMismatchError, PacketError
+from duch.errors import CodesError, GalleryMismatchError, InputError, PacketError
 from duch.filters import Filters
 from duch.gallery import Gallery
 from duch.packet import QueryPacket
@@ -56,6 +56,18 @@ def test_sentences_are_found_where_there_are_no_images(tmp_path: Path) -> None:
         out.remove(["image"])
     with Gallery.open(tmp_path / "g") as gallery:
         assert len(answer_query(gallery, query(0), 3)) == 3
+
+
+def test_chips_of_one_place_are_sent_once(tmp_path: Path) -> None:
+    places = [(0, 0), (112, 0), (224, 0), (0, 200)]
+    chips = [Tile(id=f"s.tif#{x},{y},224,224", modality="image", uri="s.tif") for x, y in places]
+    with writer(tmp_path / "g") as out:
+        out.append(np.zeros((4, 8), np.uint8), chips)
+    with Gallery.open(tmp_path / "g") as gallery:
+        answer = answer_query(gallery, query(0), max_overlap=0.25)
+        assert answer.ids == ("s.tif#0,0,224,224", "s.tif#224,0,224,224", "s.tif#0,200,224,224")
+        with pytest.raises(InputError, match="from 0 to 1"):
+            answer_query(gallery, query(0), max_overlap=2)
 
 
 def test_a_packet_of_other_codes_is_refused(folder: Path) -> None:

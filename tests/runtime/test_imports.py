@@ -92,6 +92,6 @@ def test_an_image_is_searched_without_a_tokenizer(gallery: Path) -> None:
     assert not loaded & ({"tokenizers", "duch.sheet", "duch.ingest"} | HEAVY)
 
 
-@pytest.mark.parametrize("command", ["encode", "index", "search"])
+@pytest.mark.parametrize("command", ["encode", "index", "search", "query", "answer", "hits"])
 def test_help_imports_nothing_that_takes_long(command: str) -> None:
     assert not modules_of(command, "--help") & ({"numpy", "PIL", "tokenizers", "onnxruntime"} | HEAVY)

@@ -85,7 +85,9 @@ def search(world: Path, *more: str | Path) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("options", [(), ("-k", "3"), ("-k", "99", "--max-distance", "14"), ("--id", "3.png")])
+@pytest.mark.parametrize(
+    "options", [(), ("-k", "3"), ("-k", "99", "--max-distance", "14"), ("--id", "3.png"), ("--max-overlap", "0")]
+)
 def test_the_hits_are_those_of_duch_search(world: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
     gallery, query, answer = world / "gallery", world / "q.bin", tmp_path / "a.bin"
     wanted = search(world, *options)
