@@ -35,7 +35,7 @@ _MOST_OF_VALUE = 300  # characters of an attribute that are shown
 
 
 def html_page(query: str | ImageSource, hits: Sequence[Hit]) -> str:
-    """Draw a query and its hits as a page of HTML; its text is valid UTF-8.
+    """Draw a query and its hits as a page of HTML, to be written as UTF-8.
 
     A hit on an image shows the image, or a chip's part of its scene; a hit on a sentence shows the sentence; an image
     file that is missing or broken is a grey cell.
@@ -50,7 +50,7 @@ def html_page(query: str | ImageSource, hits: Sequence[Hit]) -> str:
     name, head = _head(query)
     cards = "".join(map(_card, hits))
     drawn = footprint_map(hits)
-    page = (
+    return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_policy()}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -60,8 +60,6 @@ def html_page(query: str | ImageSource, hits: Sequence[Hit]) -> str:
         f'<main class="{"with-map" if drawn else "plain"}">\n{_map(drawn, hits)}'
         f'<ol class="cards">{cards}</ol>\n</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n'
     )
-    # A strange catalog can hold lone surrogates, which are no UTF-8.
-    return page.encode("utf-8", "backslashreplace").decode()
 
 
 def _policy() -> str:

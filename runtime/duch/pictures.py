@@ -25,8 +25,6 @@ def picture_of(hit: Hit) -> Image.Image:
         return load_image(hit.path)
     try:
         with needs_extra("geo", "the picture of a chip"):
-            import rasterio  # noqa: F401
-
             from .geo.chips import read_chip
     except MissingPackageError as error:
         raise ImageError(str(error)) from error
