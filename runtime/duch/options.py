@@ -183,7 +183,8 @@ def _filters(
 
 
 def _area_of(file: Path) -> Area:
-    from .geo.area import MOST_BYTES, Area
+    from .geo.area import Area
+    from .geo.area_geojson import MOST_BYTES
 
     content = _content(file, "an area as GeoJSON", MOST_BYTES + 1)
     return Area.from_geojson(content, name="stdin" if str(file) == "-" else display_path(file))

@@ -24,7 +24,9 @@ from .resigned import TINY
 
 shapely = pytest.importorskip("shapely")
 
-from duch.geo.area import MOST_BYTES, Area  # noqa: E402
+from duch.geo import area as area_module  # noqa: E402
+from duch.geo.area import Area  # noqa: E402
+from duch.geo.area_geojson import MOST_BYTES  # noqa: E402
 
 
 def box(west: float, south: float, east: float, north: float) -> dict[str, Any]:
@@ -93,14 +95,47 @@ def geometries(draw: st.DrawFn) -> dict[str, Any]:
 
 @given(found=geometries(), footprints=st.lists(st.one_of(st.none(), FOOTPRINTS), max_size=30))
 @example(found=box(-10, 0, 10, 10), footprints=[(10.0, 10.0, 10.0, 10.0), (25.0, 0.0, -10.0, 0.0)])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_what_meets_an_area_equals_a_plain_loop(found: dict[str, Any], footprints: list[Any]) -> None:
     shapes = list(shapely.get_parts(shapely.from_geojson(json.dumps(found))))
-    assert meets(area(found), footprints) == [naive(shapes, footprint) for footprint in footprints]
+    expected = [naive(shapes, footprint) for footprint in footprints]
+    assert meets(area(found), footprints) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(area_module, "_WORTH_A_GRID", 0)
+        assert meets(area(found), footprints) == expected
+
+
+def coast(rng: np.random.Generator, n: int) -> dict[str, Any]:
+    """A ragged outline of n vertices around 20 E 40 N, an island, and a line on the border of cells of the grid."""
+    turn, far = np.sort(rng.uniform(0, 2 * np.pi, n)), rng.uniform(5, 16, n)
+    ring = np.stack([20 + far * np.cos(turn), 40 + far * np.sin(turn)], axis=1).tolist()
+    island = box(36.5, 40.0, 37.0, 40.5)["coordinates"]
+    return {
+        "type": "GeometryCollection",
+        "geometries": [
+            {"type": "MultiPolygon", "coordinates": [[ring], island]},
+            {"type": "LineString", "coordinates": [[0, 20], [64, 84], [64, 20]]},
+        ],
+    }
+
+
+@pytest.mark.parametrize("side", [0.0, 0.02, 1.0, 20.0])
+def test_many_footprints_are_decided_by_a_grid_as_one_by_one(side: float) -> None:
+    rng = np.random.default_rng(8)
+    found = area(coast(rng, 300))
+    south_west = rng.uniform(-5, 90, (12_000, 2)) - side / 2
+    south_west[:4000] = np.round(south_west[:4000])  # cells are a degree wide
+    edges = np.concatenate([south_west, south_west + side], axis=1).T
+    edges[:, 5] = np.nan
+    result = found.meets(*edges)
+    assert "_grid" in vars(found)
+    alone = np.concatenate([found.meets(*edges[:, start : start + 3000]) for start in range(0, 12_000, 3000)])
+    assert (result == alone).all()
+    assert 0 < np.count_nonzero(result) < 12_000
 
 
 @given(found=geometries(), footprints=st.lists(FOOTPRINTS, max_size=10))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_box_of_an_area_is_met_by_all_that_meet_the_area_and_is_the_smallest(
     found: dict[str, Any], footprints: list[Any]
 ) -> None:
@@ -300,7 +335,7 @@ def test_a_bad_area_on_the_command_line_is_one_line(folder: Path, tmp_path: Path
         (["--geometry", tmp_path / "bow.geojson"], "bow.geojson: coordinates: self-intersection at 5 5"),
         (["--geometry", tmp_path / "none.geojson"], "none.geojson: No such file"),
         (["--geometry", tmp_path / "folder"], "Is a directory"),
-        (["--geometry", "-"], "stdin: this is no GeoJSON"),
+        (["--geometry", "-"], "stdin: it is no GeoJSON"),
         (["--geometry", "-", "--ids", "-"], "both --geometry and --ids read stdin"),
         (["--geometry", "/dev/zero"], "is larger than 64 MiB"),
     ):
