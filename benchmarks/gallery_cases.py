@@ -5,14 +5,17 @@ Shapes: n tiles.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import shapely
 from gallery_data import DEGREES, ORBITS, PORTION, SCENE_TILES, SENSORS, SIDE, SINCE_US, SPAN_US, portion_of, tile_id
 
 from duch.codes import PackedCodes
 from duch.filters import Filters
+from duch.geo.area import Area
 from duch.where_parser import parse
 
 DAY_US = 86_400_000_000
@@ -75,6 +78,12 @@ def cases_of(n: int) -> list[Case]:
     def cloudless_at(rng: np.random.Generator) -> Filters:
         return Filters(bbox=bbox(rng, 10, 10), where=parse(cloudless(rng)))
 
+    def country(rng: np.random.Generator) -> Filters:
+        return Filters(area=outline(rng, degrees=10, n_vertices=500))
+
+    def continent(rng: np.random.Generator) -> Filters:
+        return Filters(area=outline(rng, degrees=60, n_vertices=5000))
+
     orbit = where(lambda rng: f"orbit = {rng.integers(0, ORBITS)}")
     scene = where(lambda rng: f"scene = {rng.integers(0, n // SCENE_TILES)}")
     return [
@@ -90,12 +99,24 @@ def cases_of(n: int) -> list[Case]:
         Case("40 by 30 degrees", box(40, 30), target_ms=80),
         Case("half of the globe", box(180, 135), target_ms=80),
         Case("across the antimeridian", across, target_ms=80),
+        Case("outline of a country, 500 vertices over 10 degrees", country, target_ms=80),
+        Case("outline of a continent, 5,000 vertices over 60 degrees", continent),
         Case("a year", times, target_ms=80),
         Case("40 by 30 degrees, a year", place_and_time, target_ms=80),
         Case("40 by 30 degrees, a year, k = 100", place_and_time, k=100, target_ms=80),
         Case("cloud < 10 AND sensor = ..., in 10 by 10 degrees, no index", cloudless_at),
         Case("cloud < 10 AND sensor = ..., no index", where(cloudless)),
     ]
+
+
+def outline(rng: np.random.Generator, *, degrees: float, n_vertices: int) -> Area:
+    """A ragged coast around a place, some degrees from one end to the other."""
+    turn = np.sort(rng.uniform(0, 2 * np.pi, n_vertices))
+    rough = sum(rng.uniform(-1, 1) / wave * np.sin(wave * turn + rng.uniform(0, 6)) for wave in range(2, 60))
+    far = degrees / 2 * np.clip(0.7 + 0.15 * rough + rng.uniform(-0.02, 0.02, n_vertices), 0.1, 1)
+    longitude, latitude = rng.uniform(-150, 150), rng.uniform(-25, 40)
+    ring = np.stack([longitude + far * np.cos(turn), latitude + far * np.sin(turn)], axis=1)
+    return Area.from_geojson(json.dumps({"type": "Polygon", "coordinates": [ring.tolist()]}))
 
 
 class World:
@@ -125,6 +146,13 @@ class World:
             end = self.east + 360 * (self.east < self.west)
             mask &= (self.south <= north) & (self.south + DEGREES >= south)
             mask &= np.any([(self.west + turn <= east) & (end + turn >= west) for turn in (-360, 0, 360)], axis=0)
+        if filters.area is not None:
+            (polygon,) = filters.area.parts
+            west, south, east, north = polygon.bounds
+            near = (self.west <= east) & (self.west + DEGREES >= west)
+            mask &= near & (self.south <= north) & (self.south + DEGREES >= south)
+            left, below = self.west[mask], self.south[mask]  # ten million boxes would take 10 GB
+            mask[mask] = shapely.intersects(polygon, shapely.box(left, below, left + DEGREES, below + DEGREES))
         if filters.since_us is not None:
             mask &= self.time_us >= filters.since_us
         if filters.until_us is not None:
