@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .captions import centre_of, time_text
 from .cli_common import open_bundle, print_json
-from .display import display_path, printable
+from .display import display_path
 from .errors import InputError
+from .hits_table import hit_as_json, hits_table
 from .options import PATH, Number, expect_fingerprint_option, filter_options, provider_options
 from .query_options import picture_or_text, query_options
 from .search_outputs import output_options
@@ -99,7 +98,7 @@ def search(
     if outputs.as_json:
         print_json({"query": picture_or_text(query), "parts": query.parts, **answer.as_json()})
     elif not outputs.use_stdout:
-        click.echo("\n".join(_table(answer.hits)))
+        click.echo("\n".join(hits_table(answer.hits)))
     if not outputs.as_json:
         click.echo(answer.summary(filtered=filters is not None), err=True)
     if max_overlap is not None:
@@ -130,7 +129,7 @@ class _Answer:
             "n_selected": self.n_selected,
             "encode_ms": round(self.encode_ms, 3),
             "search_ms": round(self.search_ms, 3),
-            "hits": [_hit(hit) for hit in self.hits],
+            "hits": [hit_as_json(hit) for hit in self.hits],
         }
 
     def summary(self, *, filtered: bool) -> str:
@@ -191,26 +190,3 @@ def _tell_of_overlap(answer: _Answer, k: int) -> None:
 
     if len(answer.hits) < k and answer.n_selected > MOST_SEEN:
         click.echo(f"of the nearest {MOST_SEEN:,} tiles all others overlap these; farther ones were not seen", err=True)
-
-
-def _table(hits: Sequence[Hit]) -> list[str]:
-    """Lines for eyes; columns for time and place where any hit knows them."""
-    timed = any(hit.time_us is not None for hit in hits)
-    placed = any(hit.footprint is not None for hit in hits)
-    head = f"{'rank':>4} {'distance':>8}{'  time'.ljust(22) * timed}{'  longitude latitude' * placed}  id"
-    return [head, *(_line(hit, timed=timed, placed=placed) for hit in hits)]
-
-
-def _line(hit: Hit, *, timed: bool, placed: bool) -> str:
-    line = f"{hit.rank:>4} {hit.distance:>8}"
-    if timed:
-        text = time_text(hit.time_us)
-        line += f"  {'' if text is None else text[:19] + 'Z':20}"
-    if placed:
-        line += " " * 20 if hit.footprint is None else "  {:>9.4f} {:>8.4f}".format(*centre_of(hit.footprint))
-    return f"{line}  {printable(hit.id)}{f'  {printable(hit.text)}' if hit.text else ''}"
-
-
-def _hit(hit: Hit) -> dict[str, Any]:
-    known = {name: value for name, value in asdict(hit).items() if value not in (None, {})}
-    return known if hit.window is None else {**known, "window": hit.window}

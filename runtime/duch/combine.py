@@ -81,7 +81,7 @@ class Query:
         return " - ".join([" + ".join(liked), *unliked])
 
 
-def code_of(query: Query, encoder: Encoder, gallery: Gallery) -> PackedCodes:
+def code_of(query: Query, encoder: Encoder, gallery: Gallery | None) -> PackedCodes:
     """The packed code of a query.
 
     Shape: -> (1, b / 8) uint8.
@@ -89,12 +89,12 @@ def code_of(query: Query, encoder: Encoder, gallery: Gallery) -> PackedCodes:
     Args:
         query: what is looked for.
         encoder: of the bundle that made the gallery's codes.
-        gallery: holds the tiles that the query names.
+        gallery: holds the tiles that the query names; None if it names none.
 
     Raises:
         TextError: a sentence is empty or too long.
         ImageError: an image cannot be used.
-        InputError: the gallery has no such tile, or the parts cancel each other out.
+        InputError: there is no such tile, or the parts cancel each other out.
     """
     codes_of_tiles = _codes_of_tiles(query, gallery)  # first, as they need no model
     (kind, *others), (first, *more) = query.parts.keys(), next(iter(query.parts.values()))
@@ -121,13 +121,15 @@ def code_of(query: Query, encoder: Encoder, gallery: Gallery) -> PackedCodes:
     return pack_codes(binarize(relaxed))
 
 
-def _codes_of_tiles(query: Query, gallery: Gallery) -> dict[str, PackedCodes]:
+def _codes_of_tiles(query: Query, gallery: Gallery | None) -> dict[str, PackedCodes]:
     """Codes of the tiles that a query names, each (1, b / 8)."""
-    wanted = query.own_tiles
     codes: dict[str, PackedCodes] = {}
-    if wanted:
-        for some, tiles in gallery.batches(filters=Filters(ids=tuple(wanted))):
-            codes |= {tile.id: code[None] for tile, code in zip(tiles, some, strict=True)}
+    if not query.own_tiles:
+        return codes
+    if gallery is None:
+        raise InputError("the query names tiles; wanted a gallery that holds them")
+    for some, tiles in gallery.batches(filters=Filters(ids=tuple(query.own_tiles))):
+        codes |= {tile.id: code[None] for tile, code in zip(tiles, some, strict=True)}
     for tile_id in (*query.tiles, *query.not_tiles):
         if tile_id not in codes:
             raise InputError(

@@ -220,13 +220,18 @@ class Retriever:
                 )
                 for code in of_each
             ]
-        return [[replace(hit, rank=rank, path=self._path(hit)) for rank, hit in enumerate(hits, 1)] for hits in chosen]
+        return [
+            [replace(hit, rank=rank, path=path_of(hit, self.root)) for rank, hit in enumerate(hits, 1)]
+            for hits in chosen
+        ]
 
-    def _path(self, hit: Hit) -> Path | None:
-        if self.root is None or hit.uri is None or "\0" in hit.uri:
-            return None
-        path = self.root / id_to_path(hit.uri)
-        return path if path.is_file() else None
+
+def path_of(hit: Hit, root: Path | None) -> Path | None:
+    """The image file of a hit, or its scene, below a root; None for a text, and where the file is missing."""
+    if root is None or hit.uri is None or "\0" in hit.uri:
+        return None
+    path = root / id_to_path(hit.uri)
+    return path if path.is_file() else None
 
 
 def find_bundle(gallery: Gallery) -> Path:
