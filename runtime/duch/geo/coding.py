@@ -81,7 +81,7 @@ def code_scene(
         ConfigError: the settings do not fit it.
     """
     tiles: list[Tile] = []
-    codes = [encoder.encode_pixels(np.empty((0, encoder.image.size, encoder.image.size, 3), dtype=np.uint8))]
+    codes: list[PackedCodes] = []
     n_chips = 0
     with _ahead(_batches(source, settings, uri, encoder.image, batch_size)) as batches:
         for batch in batches:
@@ -102,6 +102,7 @@ def _batches(
     with open_scene(source.path, settings, source.item) as scene:
         n_chips = count_chips(scene, settings)
         shared = _shared(scene, settings, uri)
+        yield _Batch([], np.empty((0, image.size, image.size, 3), dtype=np.uint8), n_chips)
         for chips in read_chips(scene, settings, batch_size=batch_size):
             pixels = chips.pixels
             if settings.size != image.size:

@@ -20,7 +20,7 @@ def to_pixels(
 
     Infinities are values like others, beyond every range. Where a band has no data it is 0. One band becomes grey.
 
-    Shape: (n, h, w), (n, h, w) -> (h, w, 3).
+    Shape: (n, h, w), (n, h, w) or (1, h, w) -> (h, w, 3).
 
     Args:
         values: of any real type.
@@ -31,7 +31,7 @@ def to_pixels(
     pixels = np.empty((height, width, 3), dtype=np.uint8)
     for band in range(n):
         level = values[band] if ranges is None else _levels(values[band], ranges[band % len(ranges)])
-        pixels[..., band] = np.where(valid[band], level, 0)
+        pixels[..., band] = np.where(valid[band % len(valid)], level, 0)
     if n == 1:
         pixels[..., 1:] = pixels[..., :1]
     return pixels
