@@ -67,6 +67,46 @@ def test_every_hit_is_labelled(red: Path) -> None:
         assert all(ink(sheet, box) > 5 for box in (rank, distance, name))
 
 
+def test_place_and_time_stand_below_the_id_where_they_are_known(red: Path) -> None:
+    place, time = {"footprint": (8.5, 47.0, 8.6, 47.1)}, {"time_us": 0}
+    plain, one, both = (
+        contact_sheet("ships", [hit(1, red), hit(2, red, **known)], columns=2, tile_size=SIZE)
+        for known in ({}, place, place | time)
+    )
+    assert (one.height - plain.height, both.height - plain.height) == (18, 36)
+    left = 28 + SIZE + 18
+    for sheet, lines in ((one, 1), (both, 2)):
+        for line in range(lines):
+            bottom = sheet.height - 28 - 18 * (lines - line - 1)
+            assert ink(sheet, (left, bottom - 18, left + SIZE, bottom)) > 5
+            assert ink(sheet, (28, bottom - 17, 28 + SIZE, bottom)) == 0  # nothing is known of the first
+    alone = contact_sheet("ships", [hit(1, red), hit(2, red, **time)], columns=2, tile_size=SIZE)
+    assert alone.height == one.height
+
+
+def test_rows_with_captions_do_not_lie_on_each_other(red: Path) -> None:
+    known = {"footprint": (8.5, 47.0, 8.6, 47.1), "time_us": 0}
+    sheet = contact_sheet("ships", [hit(rank, red, **known) for rank in (1, 2)], columns=1, tile_size=SIZE)
+    lower = sheet.height - 28 - 46 - 36 - SIZE
+    upper = lower - 18 - 46 - 36 - SIZE
+    for top in (upper, lower):
+        assert sheet.getpixel((28 + SIZE // 2, top + 2)) == (200, 10, 10)
+        assert sheet.getpixel((28 + SIZE // 2, top - 2)) == PAPER
+
+
+def test_a_chip_is_drawn_through_its_window(tmp_path: Path) -> None:
+    pytest.importorskip("rasterio")
+    from .some_scenes import write_scene
+
+    values = np.zeros((3, 64, 96), dtype=np.uint8)
+    values[:, 16:48, 32:64] = np.array([200, 10, 10])[:, None, None]
+    scene = write_scene(tmp_path / "scene.tif", values)
+    facts: dict[str, Any] = {"uri": "scene.tif", "attributes": {"bands": [1, 2, 3], "chip": 32}}
+    hits = [hit(1, scene, id="scene.tif#32,16,32,32", **facts), hit(2, scene, id="scene.tif#900,16,32,32", **facts)]
+    sheet = contact_sheet("ships", hits, columns=2, tile_size=SIZE)
+    assert [cell(sheet, i) for i in range(2)] == [(200, 10, 10), EMPTY]
+
+
 def test_the_query_stands_above_the_hits(red: Path) -> None:
     short = contact_sheet("a", [hit(1)], tile_size=SIZE)
     long = contact_sheet("ships in the harbour " * 5, [hit(1)], tile_size=SIZE)
