@@ -109,7 +109,7 @@ def _shortest(degrees: Floats) -> Floats:
 
 
 def border_on_earth(georeference: Georeference, corners: Floats) -> list[Point]:
-    """The border of the part of a window that is on Earth, between its first and its last such place in each row.
+    """The border of the part of a window that is on Earth, from its first to its last such place in each row.
 
     Shape: corners (4, 2).
     """
@@ -117,15 +117,24 @@ def border_on_earth(georeference: Georeference, corners: Floats) -> list[Point]:
     x, y = np.meshgrid(np.linspace(left, right, _ROWS_OF_PART), np.linspace(top, bottom, _ROWS_OF_PART))
     seen = np.isfinite(georeference.lonlat(x.ravel(), y.ravel())[0]).reshape(x.shape)
     rows = np.flatnonzero(seen.any(axis=1))
-    first, last = seen[rows].argmax(axis=1), _ROWS_OF_PART - 1 - seen[rows, ::-1].argmax(axis=1)
-    # Both ends of all rows at once: between a place on Earth, and its neighbour outwards that is none.
+    if not len(rows):
+        return []
+    first, last = seen.argmax(axis=1), _ROWS_OF_PART - 1 - seen[:, ::-1].argmax(axis=1)
+    # The end of all rows at once, between a place on Earth and its neighbour outwards that is none.
     row = np.concatenate([rows, rows[::-1]])
-    inner = np.concatenate([last, first[::-1]])
-    outwards = np.concatenate([np.minimum(last + 1, _ROWS_OF_PART - 1), np.maximum(first[::-1] - 1, 0)])
-    on, off, level = x[row, inner], x[row, outwards], y[row, inner]
+    inner = np.concatenate([last[rows], first[rows[::-1]]])
+    outer = np.concatenate([np.minimum(last[rows] + 1, _ROWS_OF_PART - 1), np.maximum(first[rows[::-1]] - 1, 0)])
+    on, off, level = x[row, inner], x[row, outer], y[row, inner]
     for _ in range(_EDGE_STEPS):
         middle = (on + off) / 2
         found = np.isfinite(georeference.lonlat(middle, level)[0])
         on, off = np.where(found, middle, on), np.where(found, off, middle)
-    lon, lat = georeference.lonlat(on, level)
+    # Down the right ends, along the lowest row, up the left ends, along the highest one.
+    high, low = rows[0], rows[-1]
+    along_low, along_high = slice(last[low], first[low], -1), slice(first[high], last[high])
+    half = len(rows)
+    lon, lat = georeference.lonlat(
+        np.concatenate([on[:half], x[low, along_low], on[half:], x[high, along_high]]),
+        np.concatenate([level[:half], y[low, along_low], level[half:], y[high, along_high]]),
+    )
     return list(zip(lon.tolist(), lat.tolist(), strict=True))

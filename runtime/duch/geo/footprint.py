@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +45,8 @@ def footprints(georeference: Georeference, windows: Sequence[Window]) -> list[Fo
         georeference: of the scene.
         windows: in the scene's pixels; may reach beyond the scene.
     """
+    if not windows:
+        return []
     corners = corners_of(georeference, windows)
     middles = corners.mean(axis=1)
     latitudes = georeference.lonlat(middles[:, 0], middles[:, 1])
@@ -60,7 +62,8 @@ def footprints(georeference: Georeference, windows: Sequence[Window]) -> list[Fo
 
 def _footprint(ring: list[Point], middle: Point, decimals: int) -> Footprint | None:
     """The footprint from the places along a border, not closed, in either sense."""
-    path = _run_on([(round(lon, decimals), round(lat, decimals)) for lon, lat in _at_poles(ring)])
+    rounded = [(round(lon, decimals), round(lat, decimals)) for lon, lat in _at_poles(ring)]
+    path = _run_on([point for point, _ in groupby(rounded)])
     if len(set(path)) < 3:
         return None
     south, north = min(lat for _, lat in path), max(lat for _, lat in path)
@@ -118,7 +121,8 @@ def _pole_inside(path: list[Point], middle: Point) -> float:
 def _eastwards(path: list[Point]) -> list[Point]:
     """Two rounds of a path around a pole, which pass through -180 to 180."""
     whole_turns = 360 * math.floor((path[0][0] + 180) / 360)
-    return [(lon - whole_turns + turn, lat) for turn in (-360, 0) for lon, lat in path]
+    once = [(lon - whole_turns, lat) for lon, lat in path]
+    return [(lon - 360, lat) for lon, lat in once[:-1]] + once
 
 
 def _polygon(path: list[Point]) -> dict[str, Any] | None:

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from duch.errors import ConfigError, SceneError, needs_extra, one_line
 
+from .gdal import environment
+
 with needs_extra("geo", "a place on the map"):
-    import rasterio
     from rasterio._err import CPLE_BaseError, CPLE_NotSupportedError
+    from rasterio.control import GroundControlPoint
     from rasterio.crs import CRS
     from rasterio.errors import CRSError, RasterioError
     from rasterio.transform import GCPTransformer, RPCTransformer
@@ -60,7 +62,8 @@ class Georeference:
         """
         self._to_map, self._crs = to_map, crs
         self.width, self.height, self.crs_name = width, height, crs_name
-        self._steps_over_pole = self._pixel_degrees() if crs.is_geographic else 0.0
+        # Global grids in degrees often centre their first row on the pole, so that half of it lies beyond.
+        self._over_pole = self._pixel_degrees() if crs.is_geographic else 0.0
         self.gsd = self._measured_gsd()
 
     def lonlat(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -68,10 +71,10 @@ class Georeference:
 
         Shape: x, y (n,) -> (n,), (n,).
         """
-        lon, lat = _to_degrees(self._crs, *self._to_map(np.asarray(x, np.float64), np.asarray(y, np.float64)))
-        # Global grids often centre their first row on the pole, so that half of it lies beyond.
+        with environment():
+            lon, lat = _to_degrees(self._crs, *self._to_map(np.asarray(x, np.float64), np.asarray(y, np.float64)))
         beyond = np.abs(lat) - 90
-        lat = np.where((beyond > 0) & (beyond <= self._steps_over_pole), np.copysign(90.0, lat), lat)
+        lat = np.where((beyond > 0) & (beyond <= self._over_pole), np.copysign(90.0, lat), lat)
         nowhere = ~(np.isfinite(lon) & (np.abs(lat) <= 90))
         return np.where(nowhere, np.inf, lon), np.where(nowhere, np.inf, lat)
 
@@ -120,7 +123,7 @@ def crs_of(text: str) -> CRS:
     Raises:
         ConfigError: no such system.
     """
-    with rasterio.Env():  # holds GDAL's own words back from stderr
+    with environment():  # holds GDAL's own words back from stderr
         try:
             return CRS.from_user_input(text)
         except CRSError as error:
@@ -181,10 +184,11 @@ def _by_control_points(points: Sequence[Any], crs: CRS, size: dict[str, int]) ->
         f"+lon_0={math.degrees(math.atan2(y, x)):.6f} +datum=WGS84 +units=m"
     )
     try:
+        if len(points) < 3:
+            raise ValueError("wanted three or more")  # GDAL takes two, and places nothing
         local_x, local_y = transform(_LONLAT, local, lon, lat)
         moved = [
-            rasterio.control.GroundControlPoint(point.row, point.col, x, y)
-            for point, x, y in zip(points, local_x, local_y, strict=True)
+            GroundControlPoint(point.row, point.col, x, y) for point, x, y in zip(points, local_x, local_y, strict=True)
         ]
         transformer = GCPTransformer(moved, tps=len(moved) <= _MOST_SPLINE_POINTS)
     except (CPLE_BaseError, RasterioError, ValueError) as error:
@@ -247,4 +251,4 @@ def _name(crs: CRS) -> str:
     name = next(iter(crs.to_wkt().split('"')[1:]), "").strip()
     if name.lower() in ("", "unknown", "unnamed"):
         name = f"unnamed {crs.to_dict().get('proj', '')}".strip()
-    return name[:_LONGEST_NAME]
+    return name[:_LONGEST_NAME].strip()
