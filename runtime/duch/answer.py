@@ -15,6 +15,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+from typing import Literal
 
 from .errors import PacketError
 from .packed_numbers import Reader, number, numbers
@@ -63,7 +64,17 @@ class Answer:
 
     def __len__(self) -> int:
         """How many hits there are."""
-        return len(self.ids or self.seqs or ())
+        return len(self.names)
+
+    @property
+    def kind(self) -> Literal["id", "seq"]:
+        """By what the hits are named."""
+        return "seq" if self.ids is None else "id"
+
+    @property
+    def names(self) -> tuple[str, ...] | tuple[int, ...]:
+        """The ids of the hits, or their seqs."""
+        return self.ids or self.seqs or ()
 
     def to_bytes(self) -> bytes:
         """The packet: 13 bytes and the hits.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,23 @@ import click
 from .cli_common import open_bundle, print_json
 from .display import display_path, printable
 from .errors import BundleError, InputError
+from .hits_table import hit_as_json, hits_table
 from .options import PATH, Number, expect_fingerprint_option, filter_options, provider_options
+from .query_options import query_options, warn_of_unknown_words
+from .search_outputs import Outputs, output_options
 
 if TYPE_CHECKING:
     from .answer import Answer
+    from .combine import Query
     from .filters import Filters
+    from .gallery import Gallery
     from .packet import QueryPacket
     from .tile import Hit
 
 # More than any packet has, also in hexadecimal: a stream without an end is not read to it.
 _MOST_BYTES = 1 << 26
 _MOST_HITS = 65_535  # of an answer packet
+_SHOWN = 3  # names in a message
 
 _out_option = click.option("-o", "--out", type=PATH, help="Write to this file; by default to stdout.")
 _form_option = click.option(
@@ -32,17 +38,17 @@ _form_option = click.option(
 
 
 @click.command(short_help="Code a query into a packet of some bytes, for an uplink.")
-@click.argument("words", required=False)
-@click.option("--image", type=PATH, help="Ask with this image instead of words.")
-@click.option("--bundle", type=PATH, help="The bundle; by default DUCH_BUNDLE.")
+@query_options
+@click.option("--bundle", type=PATH, help="The bundle; by default DUCH_BUNDLE, else the one that --gallery remembers.")
+@click.option("--gallery", type=PATH, help="A copy of the gallery, for --tile and --not-tile.")
 @_form_option
 @_out_option
 @provider_options
 @expect_fingerprint_option
 def query(
-    words: str | None,
-    image: Path | None,
+    query: Query,
     bundle: Path | None,
+    gallery: Path | None,
     out: Path | None,
     providers: tuple[str, ...],
     threads: int,
@@ -51,32 +57,41 @@ def query(
     raw: bool,
     allow_fallback: bool,
 ) -> None:
-    """Code WORDS, or an image, into a packet that `duch answer` takes: 32 bytes at 128 bits."""
-    from .encoder import Encoder
-    from .packet import QueryPacket
-    from .retriever import BUNDLE_VARIABLE
+    """Code WORDS, or what else is to be found, into a packet that `duch answer` takes: 32 bytes at 128 bits.
 
-    if (words is None) == (image is None):
-        raise InputError("wanted either words or --image, and one of them only")
-    named = bundle or (Path(path) if (path := os.environ.get(BUNDLE_VARIABLE)) else None)
-    if named is None:
-        raise BundleError(f"no bundle to code the query with; name it with --bundle or {BUNDLE_VARIABLE}")
+    What is given is added up and taken away as in `duch search`. Tiles that are named are hits like others.
+    """
+    from contextlib import nullcontext
+
+    from .combine import code_of
+    from .encoder import Encoder
+    from .gallery import Gallery
+    from .packet import QueryPacket
+
     _check_stdout(out, raw=raw)
-    encoder = Encoder(
-        open_bundle(named, expect_fingerprint=expect_fingerprint, check_all=False),
-        providers=providers,
-        allow_fallback=allow_fallback,
-        threads=threads,
-    )
-    if image is not None:
-        codes = encoder.encode_images([image])
-    else:
-        codes = encoder.encode_texts([words or ""])
-        if unknown := encoder.unknown_words(words or ""):
-            click.echo(f"the model has no way to spell {', '.join(map(repr, unknown))}, and does not see it", err=True)
-    packet = QueryPacket.of(codes, fingerprint=encoder.bundle.fingerprint)
+    with nullcontext() if gallery is None else Gallery.open(gallery, threads=threads) as opened:
+        encoder = Encoder(
+            open_bundle(bundle or _bundle_of(opened), expect_fingerprint=expect_fingerprint, check_all=False),
+            providers=providers,
+            allow_fallback=allow_fallback,
+            threads=threads,
+        )
+        if opened is not None:
+            opened.check_bundle(fingerprint=encoder.bundle.fingerprint, n_bits=encoder.n_bits)
+        packet = QueryPacket.of(code_of(query, encoder, opened), fingerprint=encoder.bundle.fingerprint)
+    warn_of_unknown_words(encoder, query)
     _write(packet.to_bytes(), out, raw=raw)
     click.echo(f"query {packet.crc:08x}: {len(packet.to_bytes())} bytes, {packet.n_bits} bits", err=True)
+
+
+def _bundle_of(gallery: Gallery | None) -> Path:
+    from .retriever import BUNDLE_VARIABLE, find_bundle
+
+    if gallery is not None:
+        return find_bundle(gallery)
+    if named := os.environ.get(BUNDLE_VARIABLE):
+        return Path(named)
+    raise BundleError(f"no bundle to code the query with; name it with --bundle or {BUNDLE_VARIABLE}")
 
 
 @click.command(short_help="Search with a query packet; needs no bundle.")
@@ -139,54 +154,71 @@ def answer(
 @click.argument("packet", metavar="ANSWER", type=PATH)
 @click.option("--query", "query_file", type=PATH, help="The packet that was asked: refuse the answer to another one.")
 @click.option("--gallery", type=PATH, help="A copy of the gallery that answered, to tell what it knows of the hits.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def hits(packet: Path, query_file: Path | None, gallery: Path | None, *, as_json: bool) -> None:
-    """Print the hits of ANSWER, a packet that `duch answer` wrote: a file, raw or in hexadecimal, or - for stdin."""
+@click.option("--root", type=PATH, help="Folder of the image files; by default the one the gallery remembers.")
+@output_options
+def hits(packet: Path, query_file: Path | None, gallery: Path | None, root: Path | None, outputs: Outputs) -> None:
+    """Print the hits of ANSWER, a packet that `duch answer` wrote: a file, raw or in hexadecimal, or - for stdin.
+
+    With --query and --gallery it tells all that the gallery knows of them, and writes what `duch search` writes.
+    """
     from .answer import Answer
-    from .answering import check_query, hits_of
+    from .answering import check_query
     from .packet import bytes_of
 
     if gallery is not None and query_file is None:
         raise InputError("--gallery without --query; wanted the packet that was asked too, to compare the gallery with")
+    if gallery is None and outputs != replace(Outputs(), as_json=outputs.as_json):
+        raise InputError("no --gallery, which knows the places of the hits; wanted a copy of the one that answered")
     received = Answer.from_bytes(bytes_of(_read(packet)))
     asked = None if query_file is None else _read_query(query_file)
-    known: list[Hit | None] = [None] * len(received)
     if asked is not None:
         check_query(received, asked)
+    known: list[Hit | None] = [None] * len(received)
     if asked is not None and gallery is not None:
-        from .gallery import Gallery
-
-        with Gallery.open(gallery) as opened:
-            known = hits_of(received, opened, asked)
-        if missing := known.count(None):
-            click.echo(f"{display_path(gallery)} has no tile for {missing} of the hits", err=True)
-    rows = _rows(received, known)
-    if as_json:
+        outputs.check(gallery, [packet, *filter(None, [query_file])])
+        known = _write_known(received, asked, gallery, root, outputs)
+    rows = [_bare_row(received, place) if hit is None else hit_as_json(hit) for place, hit in enumerate(known)]
+    if outputs.as_json:
         print_json({"query_crc": f"{received.query_crc:08x}", "cut": received.cut, "hits": rows})
-        return
-    named = any("id" in row for row in rows)
-    click.echo(f"{'rank':>4} {'distance':>8}  {'id' if named else 'seq'}")
-    for row in rows:
-        name = printable(row["id"]) if "id" in row else f"{'seq ' if named else ''}{row['seq']}"
-        text = f"  {printable(row['text'])}" if "text" in row else ""
-        click.echo(f"{row['rank']:>4} {row['distance']:>8}  {name}{text}")
+    elif not outputs.use_stdout:
+        click.echo("\n".join(_bare_table(received) if gallery is None else hits_table([*filter(None, known)])))
     cut = "; there were more" if received.cut else ""
-    click.echo(f"{len(rows)} hits of query {received.query_crc:08x}{cut}", err=True)
+    click.echo(f"{len(received)} hits of query {received.query_crc:08x}{cut}", err=True)
 
 
-def _rows(answer: Answer, known: list[Hit | None]) -> list[dict[str, Any]]:
-    """What is known of each hit, as `duch search --json` has it."""
-    rows: list[dict[str, Any]] = []
-    for place, (distance, hit) in enumerate(zip(answer.distances, known, strict=True)):
-        row: dict[str, Any] = {"rank": place + 1, "distance": distance}
-        if hit is not None:
-            row |= {name: value for name, value in asdict(hit).items() if value not in (None, {})}
-        elif answer.ids is not None:
-            row["id"] = answer.ids[place]
-        elif answer.seqs is not None:
-            row["seq"] = answer.seqs[place]
-        rows.append(row)
-    return rows
+def _write_known(
+    received: Answer, asked: QueryPacket, gallery: Path, root: Path | None, outputs: Outputs
+) -> list[Hit | None]:
+    """What a copy of the gallery knows of the hits, written to files as well; None for those that it does not know."""
+    from .answering import hits_of
+    from .gallery import Gallery
+    from .retriever import path_of
+
+    with Gallery.open(gallery) as opened:
+        below = root or opened.root
+        known = [
+            None if hit is None else replace(hit, path=path_of(hit, below)) for hit in hits_of(received, opened, asked)
+        ]
+        fingerprint, n_bits = opened.fingerprint, opened.n_bits
+    outputs.write(f"query {asked.crc:08x}", [*filter(None, known)], fingerprint=fingerprint, n_bits=n_bits)
+    if missing := [str(name) for name, hit in zip(received.names, known, strict=True) if hit is None]:
+        more = ", ..." if len(missing) > _SHOWN else ""
+        shown = printable(", ".join(missing[:_SHOWN]))
+        click.echo(f"{display_path(gallery)} has no tile for {len(missing)} of the hits: {shown}{more}", err=True)
+    return known
+
+
+def _bare_row(answer: Answer, place: int) -> dict[str, Any]:
+    """All that an answer says of a hit."""
+    return {"rank": place + 1, "distance": answer.distances[place], answer.kind: answer.names[place]}
+
+
+def _bare_table(answer: Answer) -> list[str]:
+    lines = [
+        f"{rank:>4} {distance:>8}  {printable(str(name))}"
+        for rank, (distance, name) in enumerate(zip(answer.distances, answer.names, strict=True), 1)
+    ]
+    return [f"{'rank':>4} {'distance':>8}  {answer.kind}", *lines]
 
 
 def _read_query(file: Path) -> QueryPacket:

@@ -14,7 +14,7 @@ from .display import display_path
 from .errors import InputError
 from .hits_table import hit_as_json, hits_table
 from .options import PATH, Number, expect_fingerprint_option, filter_options, provider_options
-from .query_options import picture_or_text, query_options
+from .query_options import picture_or_text, query_options, warn_of_unknown_words
 from .search_outputs import output_options
 
 if TYPE_CHECKING:
@@ -91,7 +91,9 @@ def search(
         )
         modality = _modality_of(retriever, modality)
         answer = _ask(retriever, query, k, modality=modality, filters=filters, max_overlap=max_overlap)
-        _warn(retriever, query)
+        warn_of_unknown_words(retriever.encoder, query)
+        if opened.tables_problem is not None:
+            click.echo(opened.tables_problem, err=True)
     if answer.n_selected == 0:
         click.echo(f"the filters select no tile of {display_path(gallery)}", err=True)
     outputs.write(picture_or_text(query), answer.hits, fingerprint=made_by.fingerprint, n_bits=made_by.n_bits)
@@ -175,14 +177,6 @@ def _ask(
         encode_ms=1e3 * (coded - started),
         search_ms=1e3 * (done - coded),
     )
-
-
-def _warn(retriever: Retriever, query: Query) -> None:
-    unknown = [word for text in (*query.texts, *query.not_texts) for word in retriever.encoder.unknown_words(text)]
-    if unknown:
-        click.echo(f"the model has no way to spell {', '.join(map(repr, unknown))}, and does not see it", err=True)
-    if retriever.gallery.tables_problem is not None:
-        click.echo(retriever.gallery.tables_problem, err=True)
 
 
 def _tell_of_overlap(answer: _Answer, k: int) -> None:

@@ -14,6 +14,7 @@ from .options import PATH
 
 if TYPE_CHECKING:
     from .combine import Query
+    from .encoder import Encoder
 
 
 def query_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,6 +58,13 @@ def query_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         decorated = option(decorated)
     return decorated
+
+
+def warn_of_unknown_words(encoder: Encoder, query: Query) -> None:
+    """Say on stderr which words of a query the model is blind to."""
+    unknown = [word for text in (*query.texts, *query.not_texts) for word in encoder.unknown_words(text)]
+    if unknown:
+        click.echo(f"the model has no way to spell {', '.join(map(repr, unknown))}, and does not see it", err=True)
 
 
 def picture_or_text(query: Query) -> Path | str:

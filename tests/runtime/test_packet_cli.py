@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ from .resigned import TINY
 from .some_gallery import some_gallery
 
 
-def duch(*arguments: str | Path, stdin: bytes | None = None) -> Result:
+def duch(*arguments: str | Path | int, stdin: bytes | None = None) -> Result:
     return CliRunner().invoke(main, [*map(str, arguments)], input=stdin)
 
 
@@ -79,6 +80,49 @@ def test_an_image_asks_too(world: Path) -> None:
     assert hits == [{"rank": 1, "distance": 0, "id": hits[0]["id"]}]
 
 
+def test_a_query_of_several_parts_is_one_code(world: Path, tmp_path: Path) -> None:
+    parts = ("a river", "--tile", "3.png", "--not-words", "a desert", "--image", world / "images" / "7.png")
+    works(duch("query", *parts, "--gallery", world / "gallery", "--bundle", TINY, "-o", tmp_path / "q"))
+    answer = works(duch("answer", world / "gallery", tmp_path / "q", "-k", 24))
+    hits = json.loads(works(duch("hits", "-", "--json", stdin=answer)))["hits"]
+    found = works(duch("search", world / "gallery", *parts, "--bundle", TINY, "--json", "-k", 24))
+    wanted = [(hit["distance"], hit["id"]) for hit in json.loads(found)["hits"]]
+    # A search leaves its own tile out; a packet names none.
+    assert [(hit["distance"], hit["id"]) for hit in hits if hit["id"] != "3.png"] == wanted
+
+
+def test_the_gallery_remembers_the_bundle(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DUCH_BUNDLE", raising=False)
+    works(duch("index", TINY, world / "images", world / "gallery"))
+    packet = works(duch("query", "a river", "--gallery", world / "gallery"))
+    assert packet == (world / "q.bin").read_bytes()
+
+
+def test_hits_are_written_as_those_of_a_search_are(world: Path, tmp_path: Path) -> None:
+    answer = works(duch("answer", world / "gallery", world / "q.bin", "-k", 3, "--seq"))
+    where = ("--query", world / "q.bin", "--gallery", world / "gallery")
+    result = duch("hits", "-", *where, "--sheet", tmp_path / "s.png", "--geojson", "-", stdin=answer)
+    wanted = duch("search", world / "gallery", "a river", "-k", 3, "--bundle", TINY, "--geojson", "-")
+    assert works(result) == works(wanted)
+    with Image.open(tmp_path / "s.png") as sheet:
+        assert sheet.width > 600
+    table = works(duch("hits", "-", *where, stdin=answer))
+    assert table == works(duch("search", world / "gallery", "a river", "-k", 3, "--bundle", TINY))
+
+
+def test_hits_that_the_copy_does_not_know_are_named(world: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(world / "gallery", copy)
+    first, *others = search(world, "-k", "3")
+    works(duch("gallery", "remove", copy, first["id"]))
+    answer = works(duch("answer", world / "gallery", world / "q.bin", "-k", 3))
+    result = duch("hits", "-", "--query", world / "q.bin", "--gallery", copy, "--json", stdin=answer)
+    bare = {name: first[name] for name in ("rank", "distance", "id")}
+    assert [hit["id"] for hit in json.loads(works(result))["hits"]] == [hit["id"] for hit in (first, *others)]
+    assert json.loads(result.stdout)["hits"][0] == bare
+    assert f"{copy} has no tile for 1 of the hits: {first['id']}\n" in result.stderr
+
+
 def search(world: Path, *more: str | Path) -> list[dict[str, Any]]:
     output = works(duch("search", world / "gallery", "a river", "--bundle", TINY, "--json", *more))
     found: list[dict[str, Any]] = json.loads(output)["hits"]
@@ -96,7 +140,7 @@ def test_the_hits_are_those_of_duch_search(world: Path, tmp_path: Path, options:
         assert works(result) == b""
         assert f", {len(wanted)} hits" in result.stderr
         known = json.loads(works(duch("hits", answer, "--query", query, "--gallery", gallery, "--json")))["hits"]
-        assert known == [{name: value for name, value in hit.items() if name != "path"} for hit in wanted]
+        assert known == wanted
         bare = json.loads(works(duch("hits", answer, "--json")))["hits"]
         key = "seq" if "--seq" in form else "id"
         assert bare == [{name: hit[name] for name in ("rank", "distance", key)} for hit in wanted]
@@ -162,14 +206,19 @@ def test_raw_bytes_are_not_written_to_a_terminal(world: Path) -> None:
 def test_what_is_asked_wrongly(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DUCH_BUNDLE", raising=False)
     fails(duch("query", "a river"), "no bundle", "--bundle or DUCH_BUNDLE")
-    fails(duch("query", "--bundle", TINY), "wanted either words or --image")
-    fails(duch("query", "a river", "--image", "x.png", "--bundle", TINY), "wanted either words or --image")
+    fails(duch("query", "--bundle", TINY), "nothing to look for")
+    fails(duch("query", "--tile", "3.png", "--bundle", TINY), "wanted a gallery that holds them")
+    fails(duch("query", "--tile", "33.png", "--gallery", world / "gallery", "--bundle", TINY), "has no tile '33.png'")
+    fails(duch("query", "a river", "--gallery", some_gallery(tmp_path / "g"), "--bundle", TINY), "holds 64-bit codes")
     fails(duch("query", " ", "--bundle", TINY, "-o", tmp_path / "q"))
     assert not (tmp_path / "q").exists()
     fails(duch("hits", tmp_path / "gone"), "No such file")
     fails(duch("hits", world / "q.bin"), "this is a query packet; wanted an answer packet")
     answer = works(duch("answer", world / "gallery", world / "q.bin"))
     fails(duch("hits", "-", "--gallery", world / "gallery", stdin=answer), "--gallery without --query")
+    fails(duch("hits", "-", "--geojson", "-", stdin=answer), "no --gallery")
+    where = ("--query", world / "q.bin", "--gallery", world / "gallery")
+    fails(duch("hits", "-", *where, "--sheet", world / "q.bin", stdin=answer), "ends in '.bin'")
     other = works(duch("query", "a harbour", "--bundle", TINY))
     (tmp_path / "other").write_bytes(other)
     fails(duch("hits", "-", "--query", tmp_path / "other", stdin=answer), "wanted the answer to it")
