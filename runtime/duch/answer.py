@@ -3,7 +3,7 @@
     downlink.send(answer.fitted(220).to_bytes())
     Answer.from_bytes(received).ids
 
-A hit takes some 5 to 15 bytes by its id, and 3 by its seq, which does where the ground has a copy of the gallery.
+A hit takes some 4 to 14 bytes by its id, and 3 to 5 by its seq, which does where the ground has a copy of the gallery.
 """
 
 from __future__ import annotations

@@ -143,6 +143,8 @@ def answer(
         found = answer_query(
             opened, asked, k, modality=modality, filters=filters, max_overlap=max_overlap, by_seq=by_seq
         )
+        if opened.tables_problem is not None:
+            click.echo(opened.tables_problem, err=True)
     sent = found if max_bytes is None else found.fitted(max_bytes)
     content = sent.to_bytes()
     _write(content, out, raw=raw)
@@ -237,11 +239,13 @@ def _read(file: Path) -> bytes:
 
 
 def _check_stdout(out: Path | None, *, raw: bool) -> None:
-    """Refuse bytes that would garble a terminal, before a model is loaded.
+    """Refuse bytes that would garble a terminal or go nowhere, before a model is loaded.
 
     Raises:
-        InputError: stdout is a terminal.
+        InputError: stdout is a terminal, or closed.
     """
+    if out is None and sys.stdout is None:
+        raise InputError("stdout is closed; wanted --out FILE, or > FILE")
     if raw and out is None and sys.stdout.isatty():
         raise InputError("stdout is a terminal, and a packet is raw bytes; wanted --hex, --out FILE, or > FILE")
 

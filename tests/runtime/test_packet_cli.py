@@ -198,6 +198,10 @@ def test_raw_bytes_are_not_written_to_a_terminal(world: Path) -> None:
         done = subprocess.run([*command, "--hex"], stdout=terminal, stderr=subprocess.PIPE, check=False)
         assert done.returncode == 0
         assert os.read(main_end, 1000).startswith(b"444101")  # and nothing of the ones before
+        closed = subprocess.run(
+            ["sh", "-c", 'exec "$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True, check=False
+        )
+        assert (closed.returncode, closed.stderr) == (1, "duch: stdout is closed; wanted --out FILE, or > FILE\n")
     finally:
         os.close(main_end)
         os.close(terminal)
