@@ -22,17 +22,19 @@ _TIME = "2024:06:01 10:20:30"  # as TIFF writes it
 
 
 def places_of(count: int, size: int, margin: int) -> tuple[int, int, list[tuple[int, int]]]:
-    """Where the tiles of a mosaic lie: its width and height, and the left and upper pixel of each, row by row."""
+    """Where the tiles of a mosaic lie: its width and height, and the left and upper pixel of each, shuffled."""
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    places = [(margin + i % columns * size, margin + i // columns * size) for i in range(count)]
+    # A data set deals its classes in turn: unshuffled, twenty columns would be the twenty classes.
+    order = np.random.default_rng(0).permutation(count).tolist()
+    places = [(margin + i % columns * size, margin + i // columns * size) for i in order]
     return 2 * margin + columns * size, 2 * margin + rows * size, places
 
 
 def write_mosaic(
     dataset: Path, file: Path, *, margin: int = 0, on_progress: Callable[[int], None] | None = None
 ) -> dict[str, tuple[int, int]]:
-    """Paste the images of a dataset into a cloud-optimized GeoTIFF, in the order of its records.
+    """Paste the images of a dataset into a cloud-optimized GeoTIFF, in an order of its own.
 
     Bands are blue, green, red and near infrared, uint16; 0 is no data; the coordinate system is UTM zone 32 north.
 
