@@ -11,6 +11,8 @@ from typing import Literal
 
 from duch.errors import ConfigError
 
+from .acquisition import check_pattern
+
 # What happens at the right and lower edge, where a whole chip would reach beyond the scene.
 Edge = Literal["shift", "pad", "drop"]
 Range = tuple[float, float]
@@ -98,6 +100,7 @@ class ChipSettings:
                 f"the pattern {pattern!r} has no named group; "
                 r"wanted some, such as '^(?P<sensor>S2[AB])_.*_(?P<time>\d{8}T\d{6})_'"
             )
+        check_pattern(pattern)
 
     @property
     def stride(self) -> int:
