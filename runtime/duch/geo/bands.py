@@ -5,6 +5,7 @@ What the settings leave open is never guessed: the error shows what the scene ho
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from .settings import ChipSettings, Range
 from .values import range_of
 
 _SAMPLE = 2_000_000  # values that percentiles are taken from; a scene holds hundreds of millions
+_RUNS = 16  # along each axis
 _SHOWN_BANDS = 12
 _RGB = ("red", "green", "blue")
 _USUAL = (2.0, 98.0)
@@ -81,7 +83,7 @@ def ranges_of(dataset: Any, bands: tuple[int, ...], settings: ChipSettings, name
     """The value ranges to use: one for all bands, or one for each; None for the values as they are.
 
     Percentiles are taken of all the bands together, so that colours keep their proportions, and of at most two
-    million values at even distances.
+    million values from all over the scene.
 
     Raises:
         ConfigError: the settings name none, and the bands are not 8 bits deep.
@@ -128,44 +130,64 @@ def read_window(
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Values of bands in a window that lies in the scene, and where they are data.
 
-    A value is no data where GDAL's mask (nodata value, alpha, mask band) is 0 or where it is NaN. Blocks that a sparse
-    file leaves out are no data if it has a nodata value, and zeros else.
+    A value is no data where it is the nodata value or NaN, or where a mask or alpha is 0. Blocks that a sparse file
+    leaves out hold the nodata value if there is one, and zeros else.
 
     Shape: -> (n, h, w) of the bands' common type, and (n, h, w) or (1, h, w).
 
     Raises:
         SceneError: the file is damaged or cut off.
     """
-    part = RasterWindow(window.x, window.y, window.w, window.h)
-    return _read(dataset, bands, name, (window.h, window.w), window=part)
-
-
-def _sample(dataset: Any, bands: tuple[int, ...], name: str) -> NDArray[Any]:
-    """Values that are data, at even distances in the scene."""
-    wanted = _SAMPLE // len(bands)
-    step = max(1.0, (dataset.width * dataset.height / wanted) ** 0.5)
-    height = max(1, int(dataset.height / step))
-    width = max(1, min(int(dataset.width / step), wanted // height))
-    height = min(height, wanted // width)  # of a scene that is one pixel wide
-    values, valid = _read(dataset, bands, name, (height, width))
-    return values[np.broadcast_to(valid, values.shape)]
-
-
-def _read(
-    dataset: Any, bands: tuple[int, ...], name: str, shape: tuple[int, int], **window: Any
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     dtype = np.result_type(*(dataset.dtypes[band - 1] for band in bands))
+    part = RasterWindow(window.x, window.y, window.w, window.h)
     flags = {flag.name for band in bands for flag in dataset.mask_flag_enums[band - 1]}
-    masked = [bands[0]] if "per_dataset" in flags else list(bands)
+    valid: NDArray[np.bool_] = np.broadcast_to(np.True_, (1, window.h, window.w))
     with environment(), gdal_errors(f"{name} is damaged or cut off", dataset.name):
-        values = dataset.read(list(bands), out_shape=(len(bands), *shape), out_dtype=dtype, **window)
-        if flags == {"all_valid"}:
-            valid = np.broadcast_to(np.True_, (1, *shape))
-        else:
-            valid = dataset.read_masks(masked, out_shape=(len(masked), *shape), **window) != 0
+        values = dataset.read(list(bands), window=part, out_dtype=dtype)
+        if "per_dataset" in flags:
+            valid = dataset.read_masks([bands[0]], window=part) != 0
+    if "nodata" in flags:
+        # GDAL's own mask of it would decode every block once more, and takes five times as long as that.
+        nodata = [dataset.nodatavals[band - 1] for band in bands]
+        valid = np.stack([_differs(level, missing) for level, missing in zip(values, nodata, strict=True)])
     if dtype.kind == "f":
         valid = valid & ~np.isnan(values)
     return values, valid
+
+
+def _differs(values: NDArray[Any], missing: float | None) -> NDArray[np.bool_]:
+    """Where values are not the nodata value, which need not be one that their type can hold."""
+    if missing is None or (values.dtype.kind in "iu" and not _is_one_of(values.dtype, missing)):
+        return np.ones(values.shape, dtype=bool)
+    there: NDArray[np.bool_] = values != values.dtype.type(missing)
+    return there
+
+
+def _is_one_of(dtype: np.dtype[Any], number: float) -> bool:
+    """Whether an integer type has this number."""
+    return float(number).is_integer() and np.iinfo(dtype).min <= number <= np.iinfo(dtype).max
+
+
+def _sample(dataset: Any, bands: tuple[int, ...], name: str) -> NDArray[Any]:
+    """Values that are data, from windows spread evenly over the scene: few blocks of a file have to be read."""
+    most = _SAMPLE // len(bands)
+    rows = min(dataset.height, math.isqrt(most))
+    columns = min(dataset.width, most // rows)
+    rows = min(dataset.height, most // columns)  # more of them in a narrow scene
+    parts = []
+    for top, height in _spread(dataset.height, rows):
+        for left, width in _spread(dataset.width, columns):
+            values, valid = read_window(dataset, bands, Window(left, top, width, height), name)
+            parts.append(values[np.broadcast_to(valid, values.shape)])
+    return np.concatenate(parts)
+
+
+def _spread(length: int, wanted: int) -> list[tuple[int, int]]:
+    """About so many places of an axis in a few runs at even distances, as (first, number)."""
+    if wanted == length:
+        return [(0, length)]
+    runs = min(_RUNS, wanted)
+    return [(run * (length - wanted // runs) // max(1, runs - 1), wanted // runs) for run in range(runs)]
 
 
 def _which_bands(dataset: Any, colors: list[str], name: str) -> str:
