@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .filters import Filters
     from .gallery import Gallery
 
-MOST_HITS = 10_000  # as each is compared with every one that is kept
-MOST_SEEN = 100_000  # nearest tiles that are looked at: some seconds, and up to 400 MB
+MOST_HITS = 10_000  # each is compared with all that are kept: 10,000 of 40,000 take a second
+MOST_SEEN = 100_000  # nearest tiles that are looked at: seconds, and hundreds of megabytes
 _NO_SCENE = -1
 # As one array, so that the kept ones are looked at together: footprint, then scene, then window; nan where not known.
 _Places = NDArray[np.float64]
@@ -56,13 +56,23 @@ def apart(hits: Sequence[Hit], max_overlap: float, k: int) -> list[Hit]:
         k: how many.
     """
     places = _places_of(hits)  # (n, 9)
-    open_ = np.arange(len(hits))
-    kept: list[int] = []
-    while len(open_) and len(kept) < k:
-        kept.append(int(open_[0]))
-        rest = open_[1:]
-        open_ = rest[overlaps(places[open_[0]], places[rest]) <= max_overlap]
-    return [hits[place] for place in kept]
+    scene, south, north = (np.ascontiguousarray(places[:, column]) for column in (_SCENE, _SOUTH, _NORTH))
+    stays = np.ones(len(hits), dtype=np.bool_)
+    kept: list[Hit] = []
+    for place, hit in enumerate(hits):
+        if not stays[place]:
+            continue
+        kept.append(hit)
+        if len(kept) == k:
+            break
+        # Most are far apart, and latitudes tell it at once; nan compares as FALSE.
+        later = slice(place + 1, None)
+        near = (south[later] < north[place]) & (north[later] > south[place])
+        if scene[place] != _NO_SCENE:
+            near |= scene[later] == scene[place]
+        rows = place + 1 + np.flatnonzero(near & stays[later])
+        stays[rows] = overlaps(places[place], places[rows]) <= max_overlap
+    return kept
 
 
 def search_apart(
@@ -111,14 +121,8 @@ def overlaps(one: _Places, others: _Places) -> NDArray[np.float64]:
 
     Shape: (9,), (m, 9) -> (m,) from 0 to 1.
     """
-    shares = np.zeros(len(others))
     same = (others[:, _SCENE] == one[_SCENE]) & (one[_SCENE] != _NO_SCENE)
-    if same.any():
-        shares[same] = _shares_of_windows(one, others[same])
-    # Most are far apart, and latitudes tell it at once; nan compares as FALSE.
-    near = np.flatnonzero(~same & (others[:, _SOUTH] < one[_NORTH]) & (others[:, _NORTH] > one[_SOUTH]))
-    shares[near] = _shares_of_boxes(one, others[near])
-    return shares
+    return np.asarray(np.where(same, _shares_of_windows(one, others), _shares_of_boxes(one, others)))
 
 
 def _shares_of_windows(one: _Places, others: _Places) -> NDArray[np.float64]:
@@ -137,7 +141,7 @@ def _shares_of_boxes(one: _Places, others: _Places) -> NDArray[np.float64]:
     south, north = np.maximum(one[_SOUTH], others[:, _SOUTH]), np.minimum(one[_NORTH], others[:, _NORTH])
     own = _width(one) * _height(one[_SOUTH], one[_NORTH])
     smaller = np.minimum(own, _width(others) * _height(others[:, _SOUTH], others[:, _NORTH]))
-    return _share(wide * _height(south, north), smaller)
+    return _share(wide * _height(south, north).clip(0), smaller)
 
 
 def _share(common: NDArray[np.float64], smaller: NDArray[np.float64]) -> NDArray[np.float64]:

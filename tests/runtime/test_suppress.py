@@ -49,7 +49,7 @@ def overlap(one: Any, other: Any) -> float:
             west, east, south, north = max(a, c), min(b, d), max(one[0][1], other[0][1]), min(one[0][3], other[0][3])
             if west < east and south < north:
                 common_area += area((west, south, east, north))
-    return common_area / min(area(one[0]), area(other[0]))
+    return min(1.0, common_area / min(area(one[0]), area(other[0])))  # but for rounding
 
 
 def naive(places: list[Any], most: float) -> list[int]:
