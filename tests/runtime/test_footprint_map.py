@@ -186,3 +186,12 @@ def test_any_box_is_drawn_inside_a_map_of_few_lines(edges: list[Any]) -> None:
     for hit in hits:
         assert hit.footprint is not None
         assert all(map(math.isfinite, centre_of(hit.footprint)))
+
+
+@given(st.floats(0, 1e-3), st.floats(0, 1e-3))
+def test_tiny_footprints_have_a_scale(width: float, height: float) -> None:
+    svg = drawn(placed((8.0, 47.0, 8.0 + width, 47.0 + height)))
+    (label,) = (
+        text.text or "" for group in svg.iter("g") if group.attrib["class"] == "scale" for text in group.iter("text")
+    )
+    assert re.fullmatch(r"[125]0* m", label)
