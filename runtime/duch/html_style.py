@@ -37,7 +37,8 @@ figcaption { margin-top: 8px; font-size: 13px; }
 .footprint text { fill: var(--ink); font-weight: 600; text-anchor: middle; dominant-baseline: central; }
 .footprint:is(:hover, :focus, :target, .on) path { fill: var(--on); fill-opacity: .45; stroke: var(--on);
   stroke-width: 2.5; }
-/* A footprint that is cut at the antimeridian is filled by one path and has its edges, without the cut, in another. */
+/* A footprint that is cut at the antimeridian is filled by one path and has its edges, without the cut, in another.
+   The class is doubled so that it outweighs the highlighting. */
 .footprint .inside.inside { stroke: none; }
 .footprint .edge.edge { fill: none; }
 .footprint:is(:hover, :focus, :target, .on) circle { fill: var(--on); r: 7px; }
@@ -60,6 +61,7 @@ dd { overflow-wrap: anywhere; }
 .footprint:focus-visible { outline: none; }
 @media (max-width: 900px) { body { padding: 16px; } .with-map { display: block; } .map { position: static;
   margin-bottom: 20px; } }
+@media (min-width: 901px) and (max-width: 1150px) { .map text { font-size: 14px; } }
 @media (max-width: 560px) { h1 { font-size: 21px; } .map text { font-size: 16px; }
   .cards { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 10px; } }
 @media (prefers-reduced-motion: reduce) { html { scroll-behavior: auto; } }
