@@ -15,7 +15,7 @@ from duch.errors import ConfigError, InputError, needs_extra
 from duch.sources import Skipped
 
 from .local_files import Unusable, linked_file, open_regular, read_json, text_of
-from .stac_item import Item, item_of, listed, scene_href
+from .stac_item import Item, item_of, listed, scene_asset
 
 __all__ = ["Item", "SceneSource", "StacScenes", "is_stac", "item_beside", "scenes_of"]
 
@@ -85,11 +85,11 @@ def scenes_of(path: Path, *, asset: str | None = None) -> StacScenes:
             name = _name(file, item, document)
             try:
                 known = item_of(item)
-                href = scene_href(item["assets"], asset, name)
-                if href is None:
+                scene = scene_asset(item["assets"], asset, name)
+                if scene is None:
                     without_asset.append(f"{name} has {listed(item['assets'])}")
                     raise Unusable(f"has no asset {asset!r}; it has {listed(item['assets'])}")
-                found.sources.append(SceneSource(linked_file(href, _folder(item, file)), known))
+                found.sources.append(SceneSource(linked_file(scene.get("href"), _folder(item, file)), known))
             except Unusable as reason:
                 found.skipped.append((name, str(reason)))
         below = []

@@ -61,8 +61,8 @@ def item_of(item: dict[str, Any]) -> Item:
     )
 
 
-def scene_href(assets: dict[str, Any], asset: str | None, name: str) -> Any:
-    """The link to the asset that is the scene; None if there is none of that name.
+def scene_asset(assets: dict[str, Any], asset: str | None, name: str) -> dict[str, Any] | None:
+    """The asset that is the scene; None if there is none of that name.
 
     Args:
         assets: of an item.
@@ -73,16 +73,16 @@ def scene_href(assets: dict[str, Any], asset: str | None, name: str) -> Any:
         Unusable: there is no raster.
         ConfigError: there are several.
     """
-    links = {key: value for key, value in assets.items() if isinstance(value, dict)}
+    known = {key: value for key, value in assets.items() if isinstance(value, dict)}
     if asset is not None:
-        return links[asset].get("href") if asset in links else None
-    rasters = [key for key, value in links.items() if _is_raster(value)]
+        return known.get(asset)
+    rasters = [key for key, value in known.items() if _is_raster(value)]
     if not rasters:
         raise Unusable(f"has no raster among its assets: {listed(assets)}")
-    data = [key for key in rasters if "data" in _roles(links[key])]
+    data = [key for key in rasters if "data" in _roles(known[key])]
     for chosen in (rasters, data, ["visual"] if "visual" in rasters else []):
         if len(chosen) == 1:
-            return links[chosen[0]].get("href")
+            return known[chosen[0]]
     raise ConfigError(f"{name} has several rasters: {listed(rasters)}; name one of them with --asset")
 
 
