@@ -136,7 +136,8 @@ class Answer:
         n = bisect_left(range(1, len(self) + 1), True, key=lambda n: len(self._first(n).to_bytes()) > max_bytes)
         if n == 0:
             least = len(self._first(1).to_bytes())
-            raise PacketError(f"the packet takes {least} bytes at least; wanted room for them, not {max_bytes} bytes")
+            shorter = "" if self.ids is None else ", or seqs in place of ids"
+            raise PacketError(f"one hit takes a packet of {least} bytes, not {max_bytes}; wanted more room{shorter}")
         return self._first(n)
 
     def _first(self, n: int) -> Answer:

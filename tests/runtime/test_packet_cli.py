@@ -168,7 +168,11 @@ def test_an_answer_fits_a_frame_and_says_what_it_left_out(world: Path) -> None:
     assert content["cut"]
     assert f"{n} hits, {20 - n} more cut" in result.stderr
     assert "there were more" in duch("hits", "-", stdin=answer).stderr
-    fails(duch("answer", world / "gallery", world / "q.bin", "--max-bytes", 16), "bytes at least", "not 16 bytes")
+    fails(
+        duch("answer", world / "gallery", world / "q.bin", "--max-bytes", 16),
+        "one hit takes a packet of",
+        "not 16; wanted more room",
+    )
 
 
 def test_answering_loads_no_model(world: Path, tmp_path: Path) -> None:
