@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.windows import Window as RasterWindow
 
 from duch.display import printable
 from duch.errors import ConfigError, SceneError
@@ -139,7 +138,7 @@ def read_window(
         SceneError: the file is damaged or cut off.
     """
     dtype = np.result_type(*(dataset.dtypes[band - 1] for band in bands))
-    part = RasterWindow(window.x, window.y, window.w, window.h)
+    part = ((window.y, window.y + window.h), (window.x, window.x + window.w))
     flags = {flag.name for band in bands for flag in dataset.mask_flag_enums[band - 1]}
     valid: NDArray[np.bool_] = np.broadcast_to(np.True_, (1, window.h, window.w))
     with environment(), gdal_errors(f"{name} is damaged or cut off", dataset.name):

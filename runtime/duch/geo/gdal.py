@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -57,12 +58,30 @@ def open_raster(path: Path) -> Iterator[Any]:
         SceneError: no such file, or none that GDAL's local drivers read.
     """
     name = display_path(path)
+    regular_file(path)
     with _openable(path) as place, environment():
         with gdal_errors(f"{name} cannot be read as a raster", place), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             dataset = DatasetReader(place, driver=_SCENE_DRIVERS, sharing=False)
         with dataset:
             yield dataset
+
+
+def regular_file(path: Path) -> os.stat_result:
+    """What is known of a file that can be read; GDAL would wait for a pipe, and not say why it cannot open a file.
+
+    Raises:
+        SceneError: there is none.
+    """
+    name = display_path(path)
+    try:
+        known = os.stat(path)
+        if stat.S_ISREG(known.st_mode):
+            open(path, "rb").close()
+            return known
+    except OSError as error:
+        raise SceneError(f"{name} cannot be read: {error.strerror}") from error
+    raise SceneError(f"{name} is no regular file; wanted a raster")
 
 
 @contextmanager
@@ -80,8 +99,9 @@ def gdal_errors(what: str, place: str) -> Iterator[None]:
         root: BaseException = error
         while root.__cause__ is not None:  # rasterio's own "Read failed" says less
             root = root.__cause__
-        reason = printable(one_line(root)).replace(printable(place), "").lstrip("':, ")
-        raise SceneError(f"{what}: {reason or type(root).__name__}") from error
+        reason = printable(one_line(root)).replace(printable(place), "").replace(printable(os.path.basename(place)), "")
+        reason = reason.lstrip("':, ")
+        raise SceneError(f"{what}: {reason.rstrip('.') or type(root).__name__}") from error
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from duch.ids import Window
 
 from .acquisition import Acquisition, acquisition_of
 from .bands import bands_of, ranges_of, read_window
-from .gdal import gdal_errors, open_raster
+from .gdal import gdal_errors, open_raster, regular_file
 from .georeference import Georeference, georeference_of
 from .settings import ChipSettings, Range
+from .tiff import tiff_length
 
 if TYPE_CHECKING:
     from .stac import Item
@@ -82,12 +82,13 @@ def open_scene(path: Path, settings: ChipSettings, item: Item | None = None) -> 
         SceneError: no such file, or none that can be read; no place on the map; changed while it was read.
     """
     name = display_path(path)
-    before = _stat(path)
+    before = regular_file(path)
+    _check_whole(path, before)
     with open_raster(path) as dataset:
         with gdal_errors(f"{name} cannot be read as a raster", dataset.name):
             scene = _scene(dataset, path, before, settings, item)
         yield scene
-    after = _stat(path)
+    after = regular_file(path)
     if (after.st_size, after.st_mtime_ns, after.st_ino) != (before.st_size, before.st_mtime_ns, before.st_ino):
         raise SceneError(f"{name} was changed while it was read; index it again when it is complete")
 
@@ -120,16 +121,12 @@ def _scene(dataset: Any, path: Path, known: os.stat_result, settings: ChipSettin
     )
 
 
-def _stat(path: Path) -> os.stat_result:
-    name = display_path(path)
-    try:
-        found = os.stat(path)
-        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # GDAL does not say why it cannot
-    except OSError as error:
-        raise SceneError(f"{name} cannot be read: {error.strerror}") from error
-    if not stat.S_ISREG(found.st_mode):
-        raise SceneError(f"{name} is no regular file; wanted a raster")
-    return found
+def _check_whole(path: Path, known: os.stat_result) -> None:
+    length = tiff_length(path)
+    if length is not None and length > known.st_size:
+        raise SceneError(
+            f"{display_path(path)} is cut off: it has {known.st_size:,} of at least {length:,} bytes; copy it again"
+        )
 
 
 def _check_blocks(dataset: Any, bands: tuple[int, ...], name: str) -> None:
