@@ -18,10 +18,10 @@ from duch.ids import Window
 
 from .acquisition import Acquisition, acquisition_of
 from .bands import bands_of, ranges_of, read_window
+from .file_length import least_length
 from .gdal import gdal_errors, open_raster, regular_file
 from .georeference import Georeference, georeference_of
 from .settings import ChipSettings, Range
-from .tiff import tiff_length
 
 if TYPE_CHECKING:
     from .stac import Item
@@ -122,8 +122,8 @@ def _scene(dataset: Any, path: Path, known: os.stat_result, settings: ChipSettin
 
 
 def _check_whole(path: Path, known: os.stat_result) -> None:
-    length = tiff_length(path)
-    if length is not None and length > known.st_size:
+    length = least_length(path)
+    if length > known.st_size:
         raise SceneError(
             f"{display_path(path)} is cut off: it has {known.st_size:,} of at least {length:,} bytes; copy it again"
         )

@@ -1,7 +1,7 @@
-"""How long a TIFF has to be, by what it says of itself.
+"""How long a TIFF or a PNG has to be, by what it says of itself.
 
-GDAL passes over tags that lie beyond the end of a file, so one that was not copied whole may lose its nodata value or
-its mask without a word, and tells of missing pixels only when it comes to them.
+GDAL passes over tags of a TIFF that lie beyond its end, so one that was not copied whole may lose its nodata value or
+its mask without a word, and tells of missing pixels only when it comes to them. Of a PNG it misses no pixels at all.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ _INTEGERS = {3: "u2", 4: "u4", 16: "u8"}
 _MOST_DIRECTORIES = 1024
 
 
-def tiff_length(path: Path) -> int | None:
-    """The bytes that a TIFF tells of: its directories, their values, its strips and tiles; None for what is no TIFF.
+def least_length(path: Path) -> int:
+    """The bytes that a file tells of; 0 for what is neither a TIFF nor a PNG.
 
-    Where the file ends too early to tell more, at least one more than it has.
+    Of a TIFF: its directories, their values, its strips and tiles. Of a PNG: its chunks. Where a file ends too early
+    to tell more, at least one more than it has.
 
     Raises:
         OSError: the file cannot be read.
@@ -32,7 +33,21 @@ def tiff_length(path: Path) -> int | None:
             return _Directories(file, head, big=False).end()
         if head[:4] in (b"II\x2b\0", b"MM\0\x2b"):
             return _Directories(file, head, big=True).end()
-    return None
+        if head[:8] == b"\x89PNG\r\n\x1a\n":
+            return _end_of_chunks(file)
+    return 0
+
+
+def _end_of_chunks(file: BinaryIO) -> int:
+    at, kind = 8, b""
+    while kind != b"IEND":
+        file.seek(at)
+        head = file.read(8)
+        if len(head) < 8:
+            return at + 12
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        at += 12 + length  # and a checksum
+    return at
 
 
 class _Directories:
