@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -76,6 +78,7 @@ class Outputs:
         Raises:
             ConfigError: a name of another kind of file, a folder that is not there, a file that is needed, two that
                 are one.
+            OSError: a folder that cannot be written to.
             MissingPackageError: pyarrow is not installed, which GeoParquet needs.
         """
         on_stdout = [f"--{name} -" for name in _TO_STDOUT if self._is_stdout(name)] + ["--json"] * self.as_json
@@ -169,6 +172,9 @@ def _check_place(path: Path, gallery: Path) -> None:
         raise ConfigError(
             f"folder {display_path(path.parent)} does not exist, so {display_path(path)} cannot be written there"
         )
+    folder = path.resolve().parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(folder))
     if path.is_dir():
         raise ConfigError(f"{display_path(path)} is a folder; wanted a file")
     if path.resolve().is_relative_to(gallery.resolve()):

@@ -251,6 +251,51 @@ def test_what_is_no_area_is_one_line(content: Any, said: str) -> None:
     assert len(str(caught.value)) < 250
 
 
+NUMBERS = st.one_of(st.integers(-400, 400), st.floats(), st.sampled_from([0, 1, 90, 180, 181, 360]))
+NESTED = st.recursive(
+    st.one_of(st.none(), st.text(max_size=3), NUMBERS, st.tuples(NUMBERS, NUMBERS).map(list)),
+    lambda inner: st.lists(inner, max_size=5),
+    max_leaves=12,
+)
+RINGS = st.lists(st.tuples(st.floats(-360, 360), st.floats(-90, 90)).map(list), max_size=6)
+KINDS = [
+    "Point",
+    "MultiPoint",
+    "LineString",
+    "MultiLineString",
+    "Polygon",
+    "MultiPolygon",
+    "GeometryCollection",
+    "x",
+    5,
+]
+ANYTHING = st.recursive(
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(KINDS)},
+        optional={
+            "coordinates": st.one_of(NESTED, RINGS, RINGS.map(lambda ring: [ring]), RINGS.map(lambda ring: [[ring]]))
+        },
+    ),
+    lambda inner: st.one_of(
+        st.fixed_dictionaries({"type": st.just("Feature"), "geometry": inner}),
+        st.lists(inner, max_size=3).map(lambda some: {"type": "GeometryCollection", "geometries": some}),
+        st.fixed_dictionaries({"type": st.just("FeatureCollection"), "features": st.one_of(NESTED, st.lists(inner))}),
+    ),
+    max_leaves=4,
+)
+
+
+@given(found=ANYTHING)
+@settings(max_examples=200, deadline=None)
+def test_any_json_is_an_area_or_refused(found: Any) -> None:
+    try:
+        of_area = area(found)
+    except FilterError:
+        return
+    region.check(bbox=of_area.bbox)
+    assert meets(of_area, [(-180, -90, 180, 90)]) == [True]
+
+
 # --- in a gallery ---
 
 TRIANGLE = {"type": "Polygon", "coordinates": [[[0, 0], [60, 0], [0, 60], [0, 0]]]}

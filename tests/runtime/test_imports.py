@@ -16,6 +16,7 @@ RUNTIME = Path(__file__).parents[2] / "runtime" / "duch"
 TINY = RUNTIME.parents[1] / "tests" / "tiny_bundle"
 MODULES = ["duch", *(f"duch.{file.stem}" for file in sorted(RUNTIME.glob("*.py")) if file.stem != "__init__")]
 HEAVY = {"torch", "transformers", "onnx", "onnxscript", "optimum", "pyarrow", "duch_training", "duch_export"}
+HEAVY |= {"rasterio", "shapely", "pystac"}
 
 
 def loaded_after(statement: str) -> set[str]:
