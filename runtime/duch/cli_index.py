@@ -139,7 +139,7 @@ def _report(gallery: Path, reports: list[IngestReport], scenes: ScenesReport | N
         if reports:
             _show(gallery, "", reports, "")
     if scenes is not None and scenes.in_vain:
-        raise InputError(f"none of {len(scenes.skipped)} scenes could be used; the reasons are above")
+        raise InputError(f"no scene could be used, {len(scenes.skipped)} skipped for the reasons above")
 
 
 def _show(gallery: Path, what: str, reports: Sequence[IngestReport], more: str) -> None:

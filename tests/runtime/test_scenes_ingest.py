@@ -313,11 +313,11 @@ def test_without_a_usable_scene_no_gallery_is_made(tmp_path: Path, encoder: Enco
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
     for name in ("a.tif", "b.tif"):
-        (tmp_path / "bad" / name).write_bytes(b"II*\0 and no more")
+        (tmp_path / "bad" / name).write_bytes(b"no raster")
     for scenes, words in (
         ("none", "does not exist"),
         ("empty", "holds no scenes and 0 other files"),
-        ("bad", "none of 2 scenes can be used; of "),
+        ("bad", "none of 2 scenes can be used; "),
         ("bad/a.tif", "a.tif cannot be read as a raster"),
     ):
         assert words in message_of(InputError, lambda scenes=scenes: run(encoder, tmp_path / scenes, gallery))

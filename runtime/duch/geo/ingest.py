@@ -142,7 +142,7 @@ def index_scenes(
                 _count(report, coded, store_scene(writer, coded))
             except SceneError as error:
                 kept = "; its former chips are kept" if writer.chip_of(uri) is not None else ""
-                report.skipped.append((uri, f"{error}{kept}"))
+                report.skipped.append((uri, _without_path(error, source.path) + kept))
             finally:
                 tell(done + 1)
         if found.searched:
@@ -183,16 +183,19 @@ def store_scene(writer: GalleryWriter, coded: CodedScene) -> Appended:
 def _refuse_if_none_opens(found: FoundScenes, settings: ChipSettings) -> None:
     from .raster import open_scene
 
-    first = found.skipped[0] if found.skipped else None
+    reasons = [f"{name} {reason}" for name, reason in found.skipped]
     for source in found.sources:
         try:
             with open_scene(source.path, settings, source.item):
                 return
         except SceneError as error:
-            first = first or (display_path(source.path), str(error))
-    if first is not None:
-        n = len(found.sources) + len(found.skipped)
-        raise InputError(first[1] if n == 1 else f"none of {n} scenes can be used; of {first[0]}: {first[1]}")
+            reasons.append(str(error))
+    raise InputError(reasons[0] if len(reasons) == 1 else f"none of {len(reasons)} scenes can be used; {reasons[0]}")
+
+
+def _without_path(error: SceneError, path: Path) -> str:
+    """What is wrong with a scene that is named already."""
+    return str(error).removeprefix(display_path(path)).lstrip(": ")
 
 
 def _count(report: ScenesReport, coded: CodedScene, stored: Appended) -> None:

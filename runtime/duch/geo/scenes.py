@@ -57,7 +57,7 @@ def find_scenes(place: str | os.PathLike[str], *, asset: str | None = None) -> F
     path = Path(place)
     if not path.exists():
         raise InputError(f"{display_path(path)} does not exist; wanted a folder of scenes, a raster or a STAC file")
-    if path.is_file() and is_stac(path):
+    if path.is_file() and (path.suffix.lower() in (".json", ".geojson") or is_stac(path)):
         return _of_stac(path, asset)
     if asset is not None:
         raise InputError(f"--asset {asset} is for STAC, and {display_path(path)} is no STAC file; leave it out")
