@@ -1,9 +1,9 @@
-"""The whole line on built-in data: scenes, train, export, evaluate, index, search. `make demo` runs it.
+"""The whole line on built-in data: scenes, train, export, evaluate, index, search, on the map too. `make demo` runs it.
 
     python examples/demo.py build/demo
 
 Each step is a `duch` command and is printed before it runs, so that it can be repeated by hand on other data. The new
-folder keeps the data set, the checkpoint, two bundles, the gallery and the pictures.
+folder keeps the data sets, the checkpoint, two bundles, the galleries and the pictures.
 """
 
 from __future__ import annotations
@@ -69,6 +69,15 @@ def main(out: Path, *, count: int, epochs: int) -> None:
     tile = sorted((scenes / "images").glob("harbour_*"))[0]
     duch("search", gallery, "--image", tile, "--sheet", out / "by-tile.png")
 
+    incoming, on_the_map = out / "incoming", out / "map"
+    incoming.mkdir()
+    mosaic = incoming / "DUCH1_20240601T102030.tif"
+    duch("scenes", out / "drawn", "--count", 400, "--seed", 2, "--geotiff", mosaic)
+    bands = ("--bands", "3,2,1", "--range", "1:3000", "--pattern", r"(?P<sensor>DUCH\d)_(?P<time>\d{8}T\d{6})")
+    duch("index", bundles["int8"], incoming, on_the_map, "--chip", 128, "--overlap", 0.5, *bands)
+    page, footprints = out / "map.html", out / "map.geojson"
+    duch("search", on_the_map, QUERIES["planes"], "--max-overlap", 0.2, "--html", page, "--geojson", footprints)
+
     words = [*QUERIES.values()] * 20
     tiles = sorted((scenes / "images").iterdir())[:60]
     facts = results["int8"]["facts"]
@@ -90,7 +99,7 @@ def main(out: Path, *, count: int, epochs: int) -> None:
         print(f"{recipe:6}{score[recipe]['t2i']:>12.3f}{score[recipe]['i2t']:>12.3f}{size:>7.1f} MB{latency}")
     chance = results["fp32"]["chance"]["t2i"]["map@20"]
     pictures = ", ".join(f"{name}.png" for name in [*QUERIES, "by-tile"])
-    print(f"\nlook at {pictures} in {out} ({time.monotonic() - started:.0f} s)")
+    print(f"\nlook at {pictures}, map.html in {out} ({time.monotonic() - started:.0f} s)")
     print(f"RESULT t2i map@20 fp32={score['fp32']['t2i']:.3f} int8={score['int8']['t2i']:.3f} chance={chance:.3f}")
 
 

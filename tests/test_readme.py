@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -58,6 +59,9 @@ def test_every_duch_command_of_the_readme_runs(tmp_path: Path, minilm: Path) -> 
     (tmp_path / "sentences.jsonl").write_text('{"text": "a harbour with many boats", "id": "h1"}\n')
     shutil.copy(next((tmp_path / "my-tiles" / "images").iterdir()), tmp_path / "tile.png")
     (tmp_path / "candidates.txt").write_text("".join(f"{i:05d}.png\n" for i in range(9)))
+    (tmp_path / "incoming").mkdir()
+    area = [[10, 47], [11, 47], [11, 48], [10, 48], [10, 47]]
+    (tmp_path / "area.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [area]}))
     (tmp_path / "run.toml").write_text("epochs = 2\nbatch_size = 16\n")
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "all-MiniLM-L6-v2").symlink_to(minilm)
@@ -108,3 +112,5 @@ def test_the_demo_ends_with_its_result_and_its_pictures(tmp_path: Path) -> None:
     assert re.fullmatch(pattern, done.stdout.splitlines()[-1])
     for picture in ("planes.png", "river.png", "tanks.png", "by-tile.png"):
         assert (tmp_path / "demo" / picture).read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads((tmp_path / "demo" / "map.geojson").read_bytes())["features"]) == 10
+    assert "<svg" in (tmp_path / "demo" / "map.html").read_text(encoding="utf-8")
