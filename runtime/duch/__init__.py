@@ -6,6 +6,7 @@ packages of their own, `duch_training` and `duch_export`.
 Each name below is imported when it is first used: the command starts at once, and can be interrupted at once.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,11 @@ _HOMES = {
     "read_bundle": "bundle",
     "unpack_codes": "codes",
 }
+
+
+# Where this is not set before it is imported, onnxruntime (seen in 1.31) opens connections to report to its makers, and
+# keeps a database of what it has to tell below ~/.cache.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:
