@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from duch.encoder import Encoder
 from duch.errors import ConfigError, GalleryError, InputError
+from duch.filters import Filters
 from duch.gallery import Gallery
 from duch.geo.ingest import ScenesProgress, ScenesReport, code_scene, index_scenes
 from duch.geo.settings import ChipSettings
@@ -28,7 +29,7 @@ from duch.ingest import index_images
 from duch.tile import StoredTile, Tile
 from duch.verify import verify
 
-from .some_scenes import ramp, rasterio, write_scene
+from .some_scenes import PLACES, ramp, rasterio, transform_at, write_scene
 
 TINY = Path(__file__).parents[1] / "tiny_bundle"
 SIDE = 32  # of the tiny bundle's images
@@ -574,3 +575,44 @@ def test_a_killed_run_leaves_whole_scenes_and_the_next_one_goes_on(
     report = run(encoder, tmp_path / "in", tmp_path / "g")
     assert (report.unchanged, report.added) == (len(found), 12 - len(found))
     assert scenes_in(tmp_path / "g") == {f"{number:02}.tif": 6 for number in range(12)}
+
+
+# --- from a place in a scene to a place on the map ---
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_planted_is_found_where_it_lies(tmp_path: Path, encoder: Encoder, place: str) -> None:
+    shapely = pytest.importorskip("shapely")
+    from shapely.geometry import shape
+
+    rng = np.random.default_rng(len(place))
+    values = np.full((4, 200, 170), 900, dtype=np.uint16) + rng.integers(0, 40, (4, 200, 170), dtype=np.uint16)
+    values[:, :9] = values[:, :, -17:] = 0  # no data
+    x, y = 3 * 16, 5 * 16
+    planted = np.kron(rng.integers(1, 3000, (3, 4, 4)), np.ones((1, 8, 8), dtype=int))
+    values[[3, 2, 1], y : y + 32, x : x + 32] = planted
+    write_scene(tmp_path / "a.tif", values, place=place, nodata=0, cog=True, blocksize=128)
+    ranges, settings = ((0.0, 3000.0),), {"bands": (4, 3, 2), "overlap": 0.5, "max_nodata": 0.25}
+    report = run(encoder, tmp_path / "a.tif", tmp_path / "g", ranges=ranges, **settings)
+
+    windows = [tile.window for _, tile in chips(tmp_path / "g").values() if tile.window is not None]
+    share = {window: float((values[0, window.y :, window.x :][:32, :32] == 0).mean()) for window in windows}
+    assert max(share.values()) <= 0.25
+    assert report.chips + report.chips_left_out == 12 * 10
+    assert len(share) == report.chips
+    picture = np.floor(np.moveaxis(planted, 0, -1) * 255 / 3000 + 0.5).astype(np.uint8)
+    with Gallery.open(tmp_path / "g") as gallery:
+        hits = gallery.search(encoder.encode_pixels(picture[None]), 9, filters=Filters(max_distance=0))[0]
+    (hit,) = [hit for hit in hits if hit.window == (x, y, 32, 32)]
+    ground = shape(hit.attributes["geometry"])
+    assert ground.is_valid
+    crs, transform = PLACES[place][0], transform_at(place, 170, 200)
+
+    def on_map(column: float, row: float) -> Any:
+        (lon,), (lat,) = rasterio.warp.transform(crs, "EPSG:4326", *([part] for part in transform @ (column, row)))
+        return shapely.Point((lon + 180) % 360 - 180, lat)
+
+    inside = [(x + 1, y + 1), (x + 31, y + 1), (x + 31, y + 31), (x + 1, y + 31), (x + 16, y + 16)]
+    outside = [(x - 1, y + 5), (x + 33, y + 5), (x + 5, y - 1), (x + 5, y + 33), (x - 1, y - 1)]
+    assert all(ground.covers(on_map(*point)) for point in inside)
+    assert not any(ground.covers(on_map(*point)) for point in outside)
