@@ -172,6 +172,37 @@ class Index(Operation):
             return {hit.id: gallery.codes[row].tobytes() for hit, row in zip(hits, rows, strict=True)}
 
 
+class IndexScenes(Index):
+    """`duch index --chip` of scenes of six chips each, one of which was another scene of nine before."""
+
+    def prepare(self, folder: Path) -> None:
+        if __package__:
+            from .some_scenes import ramp, write_scene
+        else:
+            from some_scenes import ramp, write_scene
+
+        (folder / "images").mkdir()
+        before, *scenes = (ramp(3, rows, 96, "uint8", scale=scale) for rows, scale in ((96, 1), (64, 2), (64, 3)))
+        write_scene(folder / "images" / "0.tif", before, colors=("red", "green", "blue"))
+        quietly(self.run, folder)
+        for i, values in enumerate(scenes):
+            write_scene(folder / "images" / f"{i}.tif", values, colors=("red", "green", "blue"))
+        self._before = self._content(folder)
+
+    def run(self, folder: Path) -> None:
+        places = [str(folder / name) for name in ("images", "gallery")]
+        main(["index", str(BUNDLE), *places, "--batch-size", "2", "--threads", "1", "--chip", "32"])
+
+    def look(self, folder: Path, end: str) -> str:
+        found = self._content(folder)
+        first = {name: code for name, code in self._codes.items() if name.startswith("0.tif")}
+        assert found in (self._before, first, self._codes), f"a part of a scene: {sorted(found)}"
+        assert end != "done" or found == self._codes, f"{len(found)} chips"
+        quietly(self.run, folder)
+        assert self._content(folder) == self._codes
+        return "old" if found == self._before else "new"
+
+
 OPERATIONS: dict[str, Operation] = {
     "create": Change(lambda out: None, None, {}),
     "append": Change(lambda out: put(out, NEW), OLD, OLD | NEW),
@@ -181,6 +212,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "compact": Change(lambda out: out.compact(), OLD, OLD),
     "index": Index(),
+    "index scenes": IndexScenes(),
     "merge": Command(
         "merged", "gallery", "merge", "HERE/merged", "HERE/gallery", "HERE/second", "--on-duplicate", "replace"
     ),
