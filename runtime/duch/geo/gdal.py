@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from duch.display import display_path, printable
-from duch.errors import DuchError, SceneError, needs_extra, one_line
+from duch.errors import DuchError, SceneError, needs_extra
 
 os.environ["PROJ_NETWORK"] = "OFF"  # PROJ asks nothing but the environment
 with needs_extra("geo", "reading scenes"):
@@ -99,9 +99,11 @@ def gdal_errors(what: str, place: str) -> Iterator[None]:
         root: BaseException = error
         while root.__cause__ is not None:  # rasterio's own "Read failed" says less
             root = root.__cause__
-        reason = printable(one_line(root)).replace(printable(place), "").replace(printable(os.path.basename(place)), "")
-        reason = reason.lstrip("':, ")
-        raise SceneError(f"{what}: {reason.rstrip('.') or type(root).__name__}") from error
+        reason = " ".join(str(root).split())
+        for known in (place, os.path.basename(place)):  # the error names it already; rasterio drops its newlines
+            reason = reason.replace(" ".join(known.split()), "")
+        reason = printable(reason).strip("':,. ")
+        raise SceneError(f"{what}: {reason or type(root).__name__}") from error
 
 
 @contextmanager
