@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import queue
@@ -396,6 +397,24 @@ def test_a_folder_that_goes_away_is_told_once_and_waited_for(tmp_path: Path, enc
         assert running.quiet()
         (tmp_path / "away").rename(incoming)
         assert (running.event()["event"], running.quiet()) == ("resumed", True)
+
+
+def test_a_pass_of_its_own_says_that_a_folder_cannot_be_read(
+    tmp_path: Path, encoder: Encoder, incoming: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene(incoming / "a.tif")
+    (incoming / "shut").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if os.fsdecode(path).endswith("shut"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match="shut cannot be read: Permission denied"):
+        once(encoder, incoming, tmp_path / "g")
+    assert sorted(codes(tmp_path / "g")) == chips_of("a.tif")  # the others were taken
 
 
 def test_a_pass_of_its_own_waits_once_for_what_may_still_be_written(

@@ -11,13 +11,15 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from duch.catalog import is_gallery
-from duch.gallery import Gallery
+from duch.errors import GalleryLockedError
+from duch.gallery import Gallery, GalleryWriter
 from duch.verify import verify
 
 from .read_logfmt import events_of
@@ -132,6 +134,10 @@ def kills(folder: Path, n: int, seed: int = 0, *, watchers: int = 1) -> dict[str
             # Some die while they start.
             if pick.random() < 0.8:
                 wait_for_a_line(logs, running)
+            if is_gallery(gallery):  # upkeep finds its moment while they run
+                with suppress(GalleryLockedError), GalleryWriter(gallery) as writer:
+                    writer.compact()
+                    told["compacted"] = told.get("compacted", 0) + 1
             time.sleep(pick.uniform(0, 2))
             how = pick.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
             for one in running:
