@@ -137,4 +137,5 @@ def border_on_earth(georeference: Georeference, corners: Floats) -> list[Point]:
         np.concatenate([on[:half], x[low, along_low], on[half:], x[high, along_high]]),
         np.concatenate([level[:half], y[low, along_low], level[half:], y[high, along_high]]),
     )
-    return list(zip(lon.tolist(), lat.tolist(), strict=True))
+    on_earth = np.isfinite(lon)  # an interrupted map has gaps within a row
+    return list(zip(lon[on_earth].tolist(), lat[on_earth].tolist(), strict=True))

@@ -19,7 +19,7 @@ from .georeference import Georeference
 with needs_extra("geo", "a footprint"):
     import shapely
 
-_POLE = 90 - 1e-9
+_CONVEX = 5  # points of a closed path that cannot cross itself: a parallelogram, as good as
 
 
 class Footprint(NamedTuple):
@@ -62,38 +62,39 @@ def footprints(georeference: Georeference, windows: Sequence[Window]) -> list[Fo
 
 def _footprint(ring: list[Point], middle: Point, decimals: int) -> Footprint | None:
     """The footprint from the places along a border, not closed, in either sense."""
-    rounded = [(round(lon, decimals), round(lat, decimals)) for lon, lat in _at_poles(ring)]
-    path = _run_on([point for point, _ in groupby(rounded)])
+    rounded = [(round(lon, decimals), round(lat, decimals)) for lon, lat in ring]
+    path = _run_on(_at_poles([point for point, _ in groupby(rounded)]))
     if len(set(path)) < 3:
         return None
     south, north = min(lat for _, lat in path), max(lat for _, lat in path)
-    turn = path[-1][0] - path[0][0]
+    turn = _turn(path)
     if turn:
         pole = _pole_inside(path, middle)
         around = _eastwards(path if turn > 0 else path[::-1])
         around += [(around[-1][0], pole), (around[0][0], pole)]
-        return Footprint(_cut(around, [-180], decimals), (-180.0, min(south, pole), 180.0, max(north, pole)))
-    first = min(lon for lon, _ in path)
-    whole_turns = 360.0 * math.floor((first + 180) / 360)  # so that it begins from -180 on, and below 180
-    path = [(round(lon - whole_turns, decimals), lat) for lon, lat in path]
-    west, east = min(lon for lon, _ in path), max(lon for lon, _ in path)
-    if east <= 180:
-        geometry = _polygon(path)
-        return None if geometry is None else Footprint(geometry, (west, south, east, north))
-    if east - west >= 360:
-        west, east = -180.0, 540.0
-    return Footprint(_cut(path, [-180, 180], decimals), (west, south, round(east - 360, decimals), north))
+        geometry, west, east = _cut(around, [-180], decimals), -180.0, 180.0
+        south, north = min(south, pole), max(north, pole)
+    else:
+        first = min(lon for lon, _ in path)
+        whole_turns = 360.0 * math.floor((first + 180) / 360)  # so that it begins from -180 on, and below 180
+        path = [(round(lon - whole_turns, decimals), lat) for lon, lat in path]
+        west, east = min(lon for lon, _ in path), max(lon for lon, _ in path)
+        if east > 180:
+            west, east = (west, round(east - 360, decimals)) if east - west < 360 else (-180.0, 180.0)
+            geometry = _cut(path, [-180, 180], decimals)
+        elif len(path) > _CONVEX and not shapely.Polygon(path).is_valid:
+            geometry = _cut(path, [-180], decimals)  # across a gap of an interrupted map
+        else:
+            geometry = _polygon(path)
+    return None if geometry is None else Footprint(geometry, (west, south, east, north))
 
 
 def _at_poles(ring: list[Point]) -> list[Point]:
     """A border whose point at a pole has the longitudes of its neighbours: a pole has all of them, PROJ names one."""
-    latitudes = [abs(lat) for _, lat in ring]
-    if max(latitudes, default=0) < _POLE:
-        return ring
     points = []
     for number, (lon, lat) in enumerate(ring):
         before, after = ring[number - 1], ring[(number + 1) % len(ring)]
-        if abs(lat) < _POLE or abs(before[1]) >= _POLE or abs(after[1]) >= _POLE:
+        if abs(lat) < 90 or abs(before[1]) == 90 or abs(after[1]) == 90:
             points.append((lon, lat))  # no pole, or an edge of a map in degrees, along it
         else:
             points += [(before[0], lat), (after[0], lat)]
@@ -109,7 +110,18 @@ def _run_on(ring: list[Point]) -> list[Point]:
     for lon, lat in ring + ring[:1]:
         turns = round((path[-1][0] - lon) / 360) if path else 0
         path.append((lon + 360 * turns, lat))
+    turn = _turn(path) if path else 0
+    if turn:
+        for number, (before, after) in enumerate(pairwise(path), 1):
+            if abs(before[1]) == abs(after[1]) == 90:
+                # Through a pole, half a turn east is half a turn west; the border has the pole, and does not go around.
+                return path[:number] + [(lon - turn, lat) for lon, lat in path[number:]]
     return path
+
+
+def _turn(path: list[Point]) -> int:
+    """Degrees by which a path goes around the Earth, eastwards: -360, 0 or 360."""
+    return 360 * round((path[-1][0] - path[0][0]) / 360)
 
 
 def _pole_inside(path: list[Point], middle: Point) -> float:
@@ -135,8 +147,11 @@ def _polygon(path: list[Point]) -> dict[str, Any] | None:
     return {"type": "Polygon", "coordinates": [[list(point) for point in (path if area > 0 else path[::-1])]]}
 
 
-def _cut(path: list[Point], wests: list[int], decimals: int) -> dict[str, Any]:
-    """A GeoJSON geometry of what lies in these turns of the Earth, each from its west on, of a closed path."""
+def _cut(path: list[Point], wests: list[int], decimals: int) -> dict[str, Any] | None:
+    """A GeoJSON geometry of what lies in these turns of the Earth, each from its west on, of a closed path.
+
+    None if it has no area.
+    """
     polygon = shapely.make_valid(shapely.Polygon(path))
     pieces = [
         shapely.transform(
@@ -153,7 +168,7 @@ def _cut(path: list[Point], wests: list[int], decimals: int) -> dict[str, Any]:
     ]
     if len(rings) == 1:
         return {"type": "Polygon", "coordinates": rings[0]}
-    return {"type": "MultiPolygon", "coordinates": rings}
+    return {"type": "MultiPolygon", "coordinates": rings} if rings else None
 
 
 def _rings(polygon: Any) -> list[Any]:
