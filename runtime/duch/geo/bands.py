@@ -137,19 +137,21 @@ def read_window(
     Raises:
         SceneError: the file is damaged or cut off.
     """
-    dtype = np.result_type(*(dataset.dtypes[band - 1] for band in bands))
     part = ((window.y, window.y + window.h), (window.x, window.x + window.w))
     flags = {flag.name for band in bands for flag in dataset.mask_flag_enums[band - 1]}
     valid: NDArray[np.bool_] = np.broadcast_to(np.True_, (1, window.h, window.w))
     with environment(), gdal_errors(f"{name} is damaged or cut off", dataset.name):
-        values = dataset.read(list(bands), window=part, out_dtype=dtype)
+        if len({dataset.dtypes[band - 1] for band in bands}) == 1:
+            values = dataset.read(list(bands), window=part)
+        else:  # rasterio reads no two types at once
+            values = np.stack([dataset.read(band, window=part) for band in bands])
         if "per_dataset" in flags:
             valid = dataset.read_masks([bands[0]], window=part) != 0
     if "nodata" in flags:
         # GDAL's own mask of it would decode every block once more, and takes five times as long as that.
         nodata = [dataset.nodatavals[band - 1] for band in bands]
         valid = np.stack([_differs(level, missing) for level, missing in zip(values, nodata, strict=True)])
-    if dtype.kind == "f":
+    if values.dtype.kind == "f":
         valid = valid & ~np.isnan(values)
     return values, valid
 
