@@ -79,11 +79,11 @@ def read_chips(scene: Scene, settings: ChipSettings, *, batch_size: int) -> Iter
             rows.move_to(top, top + grid.height)
             for left in lefts:
                 window = Window(left, top, grid.width, grid.height)
-                values, valid = rows.part(window)
-                nodata = 1 - int(valid.any(axis=0).sum()) / (window.w * window.h)
+                pixels, has_data = rows.part(window)
+                nodata = 1 - np.count_nonzero(has_data) / (window.w * window.h)
                 if nodata > settings.max_nodata:
                     continue
-                batch.append((window, _chip(values, valid, window, scene.ranges, settings.size), nodata))
+                batch.append((window, _chip(pixels, has_data, window, settings.size), nodata))
                 if len(batch) == most:
                     yield _joined(batch)
                     batch = []
@@ -116,7 +116,7 @@ def read_chip(path: Path, window: Window, attributes: Mapping[str, Any]) -> Imag
                 f"{name} has {dataset.width} x {dataset.height} pixels; wanted the chip "
                 f"{window.x},{window.y},{window.w},{window.h}"
             )
-        return Image.fromarray(_chip(*read_window(dataset, bands, inside, name), window, ranges, size))
+        return Image.fromarray(_chip(*_seen(*read_window(dataset, bands, inside, name), ranges), window, size))
 
 
 def _how_it_was_read(attributes: Mapping[str, Any], name: str) -> tuple[tuple[int, ...], tuple[Range, ...] | None, int]:
@@ -139,15 +139,22 @@ def _inside(window: Window, width: int, height: int) -> Window:
     return Window(left, top, min(window.x + window.w, width) - left, min(window.y + window.h, height) - top)
 
 
-def _chip(
-    values: NDArray[Any], valid: NDArray[np.bool_], window: Window, ranges: tuple[Range, ...] | None, size: int
-) -> NDArray[np.uint8]:
-    """Pixels of a chip, of what is read of it: its part in the scene.
+def _seen(
+    values: NDArray[Any], valid: NDArray[np.bool_], ranges: tuple[Range, ...] | None
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Pixels of what is read, and where any band has data.
 
-    Shape: (bands, rows, columns), twice -> (s, s, 3).
+    Shape: (bands, rows, columns), twice -> (rows, columns, 3), (rows, columns).
     """
-    pixels = to_pixels(values, valid, ranges)
     has_data: NDArray[np.bool_] = np.any(valid, axis=0)
+    return to_pixels(values, valid, ranges), has_data
+
+
+def _chip(pixels: NDArray[np.uint8], has_data: NDArray[np.bool_], window: Window, size: int) -> NDArray[np.uint8]:
+    """A chip, of its part in the scene.
+
+    Shape: (rows, columns, 3), (rows, columns) -> (s, s, 3).
+    """
     height, width = has_data.shape
     if (height, width) != (window.h, window.w):
         top, left = max(-window.y, 0), max(-window.x, 0)
@@ -210,35 +217,38 @@ def _sections(scene: Scene, grid: Grid) -> Iterator[Sequence[int]]:
 
 
 class _Rows:
-    """Rows of a section of a scene. They are read by whole blocks, and kept for the chips below that share them."""
+    """Rows of a section of a scene. They are read by whole blocks, and kept for the chips below that share them.
+
+    Kept are pixels: made once, and smaller than the values.
+    """
 
     def __init__(self, scene: Scene, left: int, right: int) -> None:
         self._scene, self._left, self._right = scene, left, min(right, scene.width)
         self._block = _block_rows(scene)
         self._top = self._bottom = 0
-        self._kept: list[tuple[NDArray[Any], NDArray[np.bool_]]] = []
+        self._kept: list[tuple[NDArray[np.uint8], NDArray[np.bool_]]] = []
 
     def move_to(self, top: int, bottom: int) -> None:
         """Have the rows from `top` on and before `bottom`, as far as the scene has them; never goes back."""
         if self._bottom <= top:
             self._kept, self._top = [], top
         else:
-            ((values, valid),) = self._kept
-            self._kept, self._top = [(values[:, top - self._top :], valid[:, top - self._top :])], top
+            ((pixels, has_data),) = self._kept
+            self._kept, self._top = [(pixels[top - self._top :], has_data[top - self._top :])], top
         start = max(self._bottom, top)
         if min(bottom, self._scene.height) <= start:
             return
         end = min(-(-bottom // self._block) * self._block, self._scene.height)
         window = Window(self._left, start, self._right - self._left, end - start)
-        self._kept.append(self._scene.read_window(window))
+        self._kept.append(_seen(*self._scene.read_window(window), self._scene.ranges))
         self._bottom = end
         if len(self._kept) > 1:
-            values, valid = zip(*self._kept, strict=True)
-            self._kept = [(np.concatenate(values, axis=1), np.concatenate(valid, axis=1))]
+            pixels_of, has_data_of = zip(*self._kept, strict=True)
+            self._kept = [(np.concatenate(pixels_of), np.concatenate(has_data_of))]
 
-    def part(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Values of a chip in these rows, and where they are data; without what lies beyond the scene."""
-        ((values, valid),) = self._kept
+    def part(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Pixels of a chip in these rows, and where they have data; without what lies beyond the scene."""
+        ((pixels, has_data),) = self._kept
         rows = slice(window.y - self._top, window.y - self._top + window.h)
         columns = slice(window.x - self._left, window.x - self._left + window.w)
-        return values[:, rows, columns], valid[:, rows, columns]
+        return pixels[rows, columns], has_data[rows, columns]
