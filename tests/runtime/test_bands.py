@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,11 @@ def test_a_scene_without_those_bands_is_left_out(tmp_path: Path) -> None:
         chosen(one, bands=(4, 3, 2))
     with pytest.raises(SceneError, match=r"^3\.tif has 3 bands; wanted band 4$"):
         chosen(three, bands=(4,))
+
+
+def test_a_container_of_no_bands() -> None:
+    with pytest.raises(SceneError, match=r"^a has no bands"):
+        bands_of(SimpleNamespace(count=0), ChipSettings(), "a")
 
 
 def test_what_is_no_brightness(tmp_path: Path) -> None:

@@ -39,10 +39,7 @@ def bands_of(dataset: Any, settings: ChipSettings, name: str) -> tuple[int, ...]
         SceneError: the scene does not have the bands, or they hold what is no brightness.
     """
     if not dataset.count:
-        inside = len(dataset.subdatasets)
-        raise SceneError(
-            f"{name} has no bands, but {inside} rasters inside; wanted one raster, so write it to a GeoTIFF of its own"
-        )
+        raise SceneError(f"{name} has no bands; wanted one raster in a file")
     colors = [color.name for color in dataset.colorinterp]
     if settings.bands is not None:
         bands = settings.bands
