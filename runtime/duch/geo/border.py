@@ -6,8 +6,10 @@ Shapes: n windows, s sides of them (4 n).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from duch.ids import Window
 
@@ -39,68 +41,78 @@ def corners_of(georeference: Georeference, windows: Sequence[Window]) -> Floats:
     return np.stack([left, top, right, top, right, bottom, left, bottom], axis=1).reshape(-1, 4, 2)
 
 
-def _middles(corners: Floats) -> tuple[Floats, Floats]:
-    middles = corners.mean(axis=1)
-    return middles[:, 0], middles[:, 1]
+class _Segments(NamedTuple):
+    """Parts of sides, m of them.
+
+    Attributes:
+        side: the number of the side, (m,).
+        begin: where on its side a segment begins, 0 to 1, (m,).
+        end: where it ends.
+        at_begin: longitude and latitude there, (2, m).
+        at_end: those at its end.
+    """
+
+    side: NDArray[np.intp]
+    begin: Floats
+    end: Floats
+    at_begin: Floats
+    at_end: Floats
+
+    def chosen(self, which: NDArray[np.bool_]) -> _Segments:
+        at_begin, at_end = self.at_begin[:, which], self.at_end[:, which]
+        return _Segments(self.side[which], self.begin[which], self.end[which], at_begin, at_end)
+
+    @staticmethod
+    def joined(parts: Sequence[_Segments]) -> _Segments:
+        return _Segments(*(np.concatenate(columns, axis=-1) for columns in zip(*parts, strict=True)))
 
 
 def borders(georeference: Georeference, corners: Floats) -> list[list[Point]]:
     """The borders of windows, not closed; nothing for a window whose border is not all on Earth.
 
-    All segments are halved, or nearly, in rounds: those that are off by too much.
+    In rounds, all segments that are off by too much are split at their probe.
 
     Shape: corners (n, 4, 2).
     """
     n = len(corners)
     starts, sides = corners.reshape(-1, 2), (np.roll(corners, -1, axis=1) - corners).reshape(-1, 2)
-    pixels = np.abs(sides).max(axis=1)  # (4 n,)
-    lon, lat = georeference.lonlat(starts[:, 0], starts[:, 1])
-    ends = np.roll(np.arange(4 * n).reshape(-1, 4), -1, axis=1).ravel()
+    pixels = np.abs(sides).max(axis=1)  # (s,)
+    numbers = np.arange(len(sides))
     across, down = georeference.gsd
-    thinnest = min(across, down) / np.where(np.arange(4 * n) % 2 == 0, across, down)
+    thinness = min(across, down) / np.where(numbers % 2 == 0, across, down)  # of pixels, against those along the side
 
-    # A segment: its side, where on it it begins and ends (0 to 1), and the places there.
-    side = np.arange(4 * n)
-    begin, end = np.zeros(4 * n), np.ones(4 * n)
-    at_begin, at_end = np.stack([lon, lat]), np.stack([lon[ends], lat[ends]])
+    places = np.stack(georeference.lonlat(starts[:, 0], starts[:, 1]))
+    next_corner = np.roll(numbers.reshape(-1, 4), -1, axis=1).ravel()
+    segments = _Segments(numbers, np.zeros(len(sides)), np.ones(len(sides)), places, places[:, next_corner])
     done = []
-    lost = np.zeros(n, dtype=np.bool_)
-    while len(side):
-        middle = begin + _PROBE * (end - begin)
-        point = starts[side] + middle[:, None] * sides[side]
-        place = np.stack(georeference.lonlat(point[:, 0], point[:, 1]))
+    on_earth = np.ones(n, dtype=np.bool_)
+    while len(segments.side):
+        side, begin, end, at_begin, at_end = segments
+        probe = begin + _PROBE * (end - begin)
+        x, y = (starts[side] + probe[:, None] * sides[side]).T
+        place = np.stack(georeference.lonlat(x, y))
+        on_earth[side[~np.isfinite(place[0]) | ~np.isfinite(at_begin[0])] // 4] = False
         with np.errstate(invalid="ignore"):
             step = at_end - at_begin
             step[0] = _shortest(step[0])
             chord = at_begin + _PROBE * step
-            here = on_ground(*place)
-            off = np.linalg.norm(on_ground(*chord) - here, axis=1)
-            length = np.linalg.norm(here - on_ground(*at_begin), axis=1)
+            ground = on_ground(*place)
+            off = np.linalg.norm(on_ground(*chord) - ground, axis=1)
+            length = np.linalg.norm(ground - on_ground(*at_begin), axis=1)
             span = (end - begin) * pixels[side]
-            # The pixel's own size there; a centimetre where it has none, at a pole.
-            pixel = np.maximum(length / np.maximum(_PROBE * span, 1e-9) * thinnest[side], 0.01)
-            wrong_way = np.abs(_shortest(chord[0] - place[0])) > _WRONG_WAY
-            split = ((off > _TOLERANCE * pixel) | wrong_way) & (span > _SHORTEST)
-        lost[side[~np.isfinite(place[0]) | ~np.isfinite(at_begin[0])] // 4] = True
-        kept = ~split
-        done.append((side[kept], begin[kept], at_begin[:, kept]))
-        side, begin, end = np.tile(side[split], 2), *_halves(begin[split], middle[split], end[split])
-        at_begin, at_end = (
-            np.concatenate([at_begin[:, split], place[:, split]], axis=1),
-            np.concatenate([place[:, split], at_end[:, split]], axis=1),
-        )
-    sides_done = np.concatenate([part[0] for part in done])
-    order = np.lexsort((np.concatenate([part[1] for part in done]), sides_done))
-    places = np.concatenate([part[2] for part in done], axis=1)[:, order].T.tolist()
-    bounds = np.searchsorted(sides_done[order] // 4, np.arange(n + 1)).tolist()
-    return [
-        [] if lost[window] else [(lon, lat) for lon, lat in places[bounds[window] : bounds[window + 1]]]
-        for window in range(n)
-    ]
-
-
-def _halves(begin: Floats, middle: Floats, end: Floats) -> tuple[Floats, Floats]:
-    return np.concatenate([begin, middle]), np.concatenate([middle, end])
+            # As large as pixels are there; along the edge of a map that is a pole they have no size.
+            pixel = length / np.maximum(_PROBE * span, 1e-9) * thinness[side]
+            is_off = off > _TOLERANCE * np.maximum(pixel, 0.01 * min(across, down))
+            is_wrong_way = np.abs(_shortest(chord[0] - place[0])) > _WRONG_WAY
+        split = (is_off | is_wrong_way) & (span > _SHORTEST)
+        done.append(segments.chosen(~split))
+        halves = segments._replace(end=probe, at_end=place), segments._replace(begin=probe, at_begin=place)
+        segments = _Segments.joined([half.chosen(split) for half in halves])
+    border = _Segments.joined(done)
+    order = np.lexsort((border.begin, border.side))
+    points = list(zip(*border.at_begin[:, order].tolist(), strict=True))
+    bounds = np.searchsorted(border.side[order] // 4, np.arange(n + 1)).tolist()
+    return [points[bounds[window] : bounds[window + 1]] if on_earth[window] else [] for window in range(n)]
 
 
 def _shortest(degrees: Floats) -> Floats:

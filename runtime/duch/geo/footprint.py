@@ -48,15 +48,13 @@ def footprints(georeference: Georeference, windows: Sequence[Window]) -> list[Fo
     if not windows:
         return []
     corners = corners_of(georeference, windows)
-    middles = corners.mean(axis=1)
-    latitudes = georeference.lonlat(middles[:, 0], middles[:, 1])
+    middle_x, middle_y = corners.mean(axis=1).T
+    middles = zip(*(degrees.tolist() for degrees in georeference.lonlat(middle_x, middle_y)), strict=True)
     # Seven decimals are a centimetre; finer pixels need more to keep their shape.
     decimals = max(7, math.ceil(math.log10(1.1e5 / min(georeference.gsd))) + 1)
     return [
-        _footprint(ring or border_on_earth(georeference, box), (lon, lat), decimals)
-        for ring, box, lon, lat in zip(
-            borders(georeference, corners), corners, *(part.tolist() for part in latitudes), strict=True
-        )
+        _footprint(border or border_on_earth(georeference, box), middle, decimals)
+        for border, box, middle in zip(borders(georeference, corners), corners, middles, strict=True)
     ]
 
 
