@@ -124,7 +124,7 @@ class Running:
     def quiet(self) -> bool:
         """Whether nothing happens for some passes."""
         try:
-            self._events.get(timeout=0.1)
+            self._events.get(timeout=0.05)
         except queue.Empty:
             return True
         return False
@@ -504,10 +504,21 @@ def test_once_says_by_its_exit_code_whether_all_could_be_used(tmp_path: Path, in
     assert [event["event"] for event in events_of(out)] == ["started", "indexed", "skipped", "stopped"]
 
 
-def test_a_wrong_option_is_one_line_and_exit_code_1(tmp_path: Path, incoming: Path) -> None:
-    out, errors = (process := start(TINY, incoming, tmp_path / "g", "--chip", 1)).communicate(timeout=60)
-    assert (process.returncode, out) == (1, b"")
-    assert errors == b"duch: the chip is 1 pixels; wanted 8 to 16384\n"
+def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path: Path, encoder: Encoder, incoming: Path) -> None:
+    for i in range(9):
+        scene(incoming / f"{i}.tif", i, 20)
+    process = start(TINY, incoming, tmp_path / "g", "--settle", 0)
+    assert process.stdout is not None
+    events = [fields_of(process.stdout.readline().decode().removesuffix("\n")) for _ in range(4)]
+    process.kill()
+    process.communicate(timeout=60)
+    assert [event["event"] for event in events] == ["started", "indexed", "indexed", "indexed"]
+    report, (unchanged, *_) = once(encoder, incoming, tmp_path / "g")
+    assert report.indexed == 9 - int(unchanged["scenes"])
+    assert int(unchanged["scenes"]) >= 3
+    index_scenes(encoder, incoming, tmp_path / "clean", SETTINGS)
+    assert codes(tmp_path / "g") == codes(tmp_path / "clean")
+    assert not verify(tmp_path / "g").problems
 
 
 @pytest.mark.slow
