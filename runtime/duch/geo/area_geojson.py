@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from duch.errors import FilterError
 
-MOST_BYTES = 64 * 2**20  # over a million vertices; Python holds them in some 300 MB while it reads them
+MOST_BYTES = 64 * 2**20  # over a million vertices, which take seconds and half a gigabyte to read
 _FARTHEST = 360.0  # degrees of longitude: for rings beyond 180, and for those that count from 0 to 360
 _MULTI = ("MultiPoint", "MultiLineString", "MultiPolygon")
 # How GeoJSON of before the RFC names the coordinate system that is now the only one. Writers took the last two for
