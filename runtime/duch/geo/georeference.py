@@ -135,8 +135,8 @@ def crs_of(text: str) -> CRS:
 def georeference_of(dataset: Any, *, crs: str | None = None) -> Georeference | None:
     """The places of an open rasterio dataset; None for one that names none.
 
-    Ground control points are met exactly, by a thin plate spline; many of them, in the mean, by a polynomial. RPCs are
-    taken at the mean height of their scene.
+    The transform counts before ground control points, those before RPCs. Control points are met exactly, by a thin
+    plate spline; more than 500 of them in the mean, by a polynomial. RPCs are taken at the mean height of their scene.
 
     Args:
         dataset: open for reading.
@@ -150,13 +150,16 @@ def georeference_of(dataset: Any, *, crs: str | None = None) -> Georeference | N
     size = {"width": dataset.width, "height": dataset.height}
     given = None if crs is None else crs_of(crs)
     control_points, control_crs = dataset.gcps
-    if not dataset.transform.is_identity:
-        system = dataset.crs or given
-        return None if system is None else _by_affine(dataset.transform, system, size)
-    if control_points:
-        system = control_crs or given
-        return None if system is None else _by_control_points(control_points, system, size)
+    if not dataset.transform.is_identity and (system := _of_a_map(dataset.crs) or given):
+        return _by_affine(dataset.transform, system, size)
+    if control_points and (system := _of_a_map(control_crs) or given):
+        return _by_control_points(control_points, system, size)
     return None if dataset.rpcs is None else _by_rpcs(dataset.rpcs, size)
+
+
+def _of_a_map(crs: CRS | None) -> CRS | None:
+    """A coordinate system, unless it is a drawing's: programs write one where they know of none."""
+    return crs if crs and (crs.is_geographic or crs.is_projected) else None
 
 
 def _by_affine(affine: Any, crs: CRS, size: dict[str, int]) -> Georeference:
@@ -216,7 +219,7 @@ def _on_earth(crs: CRS) -> CRS:
     """The coordinate system itself, if places on Earth can be had from it.
 
     Raises:
-        SceneError: it is another body's, or a drawing's.
+        SceneError: it is another planet's or moon's.
     """
     try:
         transform(crs, _LONLAT, [0.0], [0.0])
