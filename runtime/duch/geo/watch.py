@@ -149,7 +149,8 @@ class Watch:
             writer.remember(root=self._root)
             n_tiles = len(writer)
         self._log.event(
-            *("info", "started"),
+            "info",
+            "started",
             incoming=display_path(self._folder),
             gallery=display_path(self._gallery),
             tiles=n_tiles,
@@ -178,27 +179,15 @@ class Watch:
 
     def _take(self, file: ImageFile) -> None:
         """Code a scene and add its chips, or tell why not."""
-        path, uri, began = self._path(file.relative), self._uri(file), time.monotonic()
         self._stop.check()
+        began = time.monotonic()
+        coded = self._code(file) if self._is_as_seen(file) else None
+        if coded is None:
+            return
         try:
-            coded = code_scene(
-                self._encoder,
-                SceneSource(path, item_beside(path)),
-                self._settings,
-                uri=uri,
-                batch_size=self._batch_size,
-                on_progress=lambda part, chips: self._stop.check(),
-            )
             stored = self._patiently(lambda: self._store(file, coded))
-        except Exception as error:
-            if isinstance(error, DuchError) and not isinstance(error, InputError):
-                raise  # of the bundle or of the gallery
-            # Even a setting that does not fit this scene may fit the next one, and a scene that shows a mistake of ours
-            # must not stand in the way of all that come after it.
-            if self._is_as_seen(file):
-                self._skip(file, error)
-            else:
-                self._tell_changed(file)
+        except InputError as error:  # such as an id that another tile has
+            self._skip(file, error)
             return
         if stored is None:  # the next look will tell more
             return
@@ -209,14 +198,37 @@ class Watch:
         self._report.indexed += 1
         seconds = time.monotonic() - began
         self._log.event(
-            *("info", "indexed"),
-            scene=uri,
+            "info",
+            "indexed",
+            scene=coded.uri,
             chips=len(coded.tiles),
             left_out=coded.left_out,
             replaced=stored.replaced + stored.removed,
             seconds=seconds,
             chips_per_s=len(coded.tiles) / seconds,
         )
+
+    def _code(self, file: ImageFile) -> CodedScene | None:
+        path = self._path(file.relative)
+        try:
+            return code_scene(
+                self._encoder,
+                SceneSource(path, item_beside(path)),
+                self._settings,
+                uri=self._uri(file),
+                batch_size=self._batch_size,
+                on_progress=lambda part, chips: self._stop.check(),
+            )
+        except Exception as error:
+            if isinstance(error, DuchError) and not isinstance(error, InputError):
+                raise  # of the encoder, and so of every scene
+            # Even a setting that does not fit this scene may fit the next one, and a scene that shows a mistake of ours
+            # must not stand in the way of all that come after it.
+            if self._is_as_seen(file):
+                self._skip(file, error)
+            else:
+                self._tell_changed(file)
+            return None
 
     def _store(self, file: ImageFile, coded: CodedScene) -> Appended | None:
         """Add a scene's chips; None where it has changed since, or another watch has added it."""
