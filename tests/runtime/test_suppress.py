@@ -90,7 +90,8 @@ PLACES = st.tuples(st.one_of(st.none(), BOXES), st.sampled_from([None, "a.tif", 
     places=st.lists(PLACES, max_size=25), most=st.sampled_from([0.0, 0.123, 0.377, 0.713, 1.0]), k=st.integers(1, 30)
 )
 @example(places=[((179.0, 0.0, -179.0, 1.0), None, None), ((-180.0, 0.0, -179.0, 1.0), None, None)], most=0.9, k=5)
-@settings(max_examples=200, deadline=None)
+@example(places=[((0.0, 0.0, 9.0, 60.0), None, None), ((0.0, 30.0, 9.0, 90.0), None, None)], most=0.713, k=5)
+@settings(max_examples=150, deadline=None)
 def test_what_stays_equals_a_plain_loop(places: list[Any], most: float, k: int) -> None:
     hits = hits_of(places)
     assert [hit.seq for hit in apart(hits, most, k)] == naive(places, most)[:k]
