@@ -110,7 +110,7 @@ def test_a_file_that_changes_meanwhile(tmp_path: Path, how: str) -> None:
             file.unlink()
 
     message = r"/a\.tif (was changed while it was read|cannot be read: No such file)"
-    with pytest.raises(SceneError, match=message), open_scene(file, ChipSettings(**RGB)) as scene:
+    with pytest.raises(SceneError, match=message), open_scene(file, ChipSettings(**RGB)):
         change()
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _ROWS_BYTES = 2**26  # of the rows that are kept while chips are cut from them
 _BATCH_BYTES = 2**26
-_MOST_BLOCK_ROWS = 1024
+_MOST_BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
