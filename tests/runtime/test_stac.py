@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pystac = pytest.importorskip("pystac")
 
@@ -374,6 +376,47 @@ def test_an_item_that_is_none_is_skipped_with_its_reason(
         assert told.startswith(reason)
         assert name.startswith(str(tmp_path / ("all.json: " if in_collection else "bad.json")))
         assert name.isprintable()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=6,
+)
+PLACES = [
+    *(("id",), ("type",), ("stac_version",), ("stac_extensions",), ("links",), ("properties",), ("assets",)),
+    *(("properties", name) for name in ("datetime", "start_datetime", "platform", "instruments", "eo:cloud_cover")),
+    *(("assets", "image", name) for name in ("href", "type", "roles")),
+    ("assets", "image"),
+]
+
+
+@given(place=st.sampled_from(PLACES), value=JSON, in_collection=st.booleans())
+@settings(deadline=None, max_examples=150)
+def test_any_json_in_an_item_is_a_scene_or_a_line(
+    tmp_path_factory: pytest.TempPathFactory, place: tuple[str, ...], value: Any, in_collection: bool
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "any"
+    document = item()
+    inner = document
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    path = write(
+        folder / "scene.json", {"type": "FeatureCollection", "features": [document]} if in_collection else document
+    )
+    try:
+        found = scenes_of(path)
+        told = [reason for _, reason in found.skipped]
+        known = [source.item for source in found.sources]
+    except InputError as error:
+        told, known = [str(error)], []
+    assert len(told) + len(known) == 1
+    assert all(told)
+    for each in known:
+        assert isinstance(each, Item)
+        json.dumps([each.id, dict(each.attributes)], ensure_ascii=False, allow_nan=False).encode()
+    item_beside(folder / "scene.tif")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from duch.display import printable
-from duch.errors import ConfigError, one_line
+from duch.errors import ConfigError, needs_extra, one_line
 
 from .acquisition import cloud_cover_of, time_us_of
 from .local_files import Unusable, text_of
@@ -109,8 +109,8 @@ def listed(names: Collection[str]) -> str:
 
 def _newest(item: dict[str, Any]) -> dict[str, Any]:
     """An item as the newest STAC writes it."""
-    from pystac.serialization import identify_stac_object, migrate_to_latest
-
+    with needs_extra("geo", "reading STAC"):
+        from pystac.serialization import identify_stac_object, migrate_to_latest
     for name, kind in (("properties", dict), ("assets", dict)):
         if not isinstance(item.get(name), kind):
             raise Unusable(f"is an item without {name}")
