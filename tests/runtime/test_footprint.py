@@ -20,9 +20,11 @@ shapely = pytest.importorskip("shapely")
 
 from affine import Affine  # noqa: E402
 
+from duch import columns_file, region  # noqa: E402
 from duch.geo.footprint import Footprint, footprints  # noqa: E402
 from duch.geo.georeference import Georeference, georeference_of  # noqa: E402
 from duch.ids import Window  # noqa: E402
+from duch.tile import StoredTile  # noqa: E402
 
 from .some_scenes import PLACES  # noqa: E402
 
@@ -323,6 +325,18 @@ def test_only_the_part_on_earth_of_a_window_has_a_footprint() -> None:
     [whole] = footprints(scene.georeference, [Window(0, 0, SIZE, SIZE)])
     assert whole is not None
     assert all(60 < abs(degrees) < 82 for degrees in whole.bbox)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_box_around_any_point_of_a_footprint_finds_it(place: str) -> None:
+    found = at(place).footprint(Window(300, 200, 500, 600))
+    tile = StoredTile(id="x", modality="image", footprint=found.bbox, seq=0, code_crc=0)
+    table = columns_file.table_of([tile])
+    shape = shapely.from_geojson(json.dumps(found.geometry))
+    points = [shape.representative_point(), *(shapely.Point(point) for ring in rings(found.geometry) for point in ring)]
+    for point in points:
+        assert region.inside(table, bbox=(point.x, point.y, point.x, point.y)).all()
+    assert not region.inside(table, bbox=(10, -10, 11, -9)).any()
 
 
 @pytest.mark.parametrize("place", ["utm", "utm south", "degrees", "arctic", "antarctic", "utm 60 over 180"])
