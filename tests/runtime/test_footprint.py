@@ -116,6 +116,7 @@ def check_form(found: Footprint, decimals: int = 7) -> None:
         assert ring[0] == ring[-1]
         assert len({tuple(point) for point in ring}) == len(ring) - 1
         assert shapely.LinearRing(ring).is_ccw
+        assert "-0.0" not in map(repr, np.ravel(ring).tolist())
         for lon, lat in ring:
             assert -180 <= lon <= 180
             assert -90 <= lat <= 90
@@ -150,6 +151,7 @@ WINDOWS = st.builds(
 @example(place="north pole", turned=0, zoom=1, window=Window(500, 200, 300, 600))  # its edge passes through the pole
 @example(place="north pole", turned=0, zoom=1, window=Window(500, 500, 300, 300))  # its corner is the pole
 @example(place="degrees over 180", turned=0, zoom=1, window=Window(500, 0, 100, 100))  # its edge is the antimeridian
+@example(place="north pole", turned=45, zoom=1, window=Window(400, 100, 300, 300))  # symmetric about Greenwich
 @example(place="degrees over 180", turned=0, zoom=1, window=Window(400, 0, 100, 100))
 @settings(max_examples=60, deadline=None)
 def test_sides_are_within_half_a_pixel_of_those_of_the_window(

@@ -60,7 +60,7 @@ def footprints(georeference: Georeference, windows: Sequence[Window]) -> list[Fo
 
 def _footprint(ring: list[Point], middle: Point, decimals: int) -> Footprint | None:
     """The footprint from the places along a border, not closed, in either sense."""
-    rounded = [(round(lon, decimals), round(lat, decimals)) for lon, lat in ring]
+    rounded = [(_rounded(lon, decimals), _rounded(lat, decimals)) for lon, lat in ring]
     path = _run_on(_at_poles([point for point, _ in groupby(rounded)]))
     if len(set(path)) < 3:
         return None
@@ -75,16 +75,20 @@ def _footprint(ring: list[Point], middle: Point, decimals: int) -> Footprint | N
     else:
         first = min(lon for lon, _ in path)
         whole_turns = 360.0 * math.floor((first + 180) / 360)  # so that it begins from -180 on, and below 180
-        path = [(round(lon - whole_turns, decimals), lat) for lon, lat in path]
+        path = [(_rounded(lon - whole_turns, decimals), lat) for lon, lat in path]
         west, east = min(lon for lon, _ in path), max(lon for lon, _ in path)
         if east > 180:
-            west, east = (west, round(east - 360, decimals)) if east - west < 360 else (-180.0, 180.0)
+            west, east = (west, _rounded(east - 360, decimals)) if east - west < 360 else (-180.0, 180.0)
             geometry = _cut(path, [-180, 180], decimals)
         elif len(path) > _CONVEX and not shapely.Polygon(path).is_valid:
             geometry = _cut(path, [-180], decimals)  # across a gap of an interrupted map
         else:
             geometry = _polygon(path)
     return None if geometry is None else Footprint(geometry, (west, south, east, north))
+
+
+def _rounded(degrees: float, decimals: int) -> float:
+    return round(degrees, decimals) + 0.0  # no -0.0
 
 
 def _at_poles(ring: list[Point]) -> list[Point]:
@@ -161,7 +165,7 @@ def _cut(path: list[Point], wests: list[int], decimals: int) -> dict[str, Any] |
     # Joined, for a map of the whole Earth may begin anywhere.
     parts = [part for part in shapely.get_parts(shapely.union_all(pieces)) if part.geom_type == "Polygon"]
     rings = [
-        [[[round(lon, decimals), round(lat, decimals)] for lon, lat in ring.coords] for ring in _rings(part)]
+        [[[_rounded(lon, decimals), _rounded(lat, decimals)] for lon, lat in ring.coords] for ring in _rings(part)]
         for part in parts
     ]
     if len(rings) == 1:
