@@ -69,9 +69,9 @@ def watch(
     """Code scenes into GALLERY as they land below INCOMING, until it is stopped.
 
     A scene is taken when it is whole: moved into place, or not changed for --settle seconds. Hidden files and *.part,
-    *.tmp, *.partial, *.filepart, *.crdownload are left alone. A STAC item beside a scene must land before it, or
-    within --settle seconds. Chips of scenes that are taken away stay. Without --chip, chips have the size that the
-    bundle's encoder takes.
+    *.tmp, *.partial, *.filepart, *.crdownload are left alone. A STAC item beside a scene counts if it is there when
+    the scene is taken. Chips of scenes that are taken away stay. Without --chip, chips have the size that the bundle's
+    encoder takes.
 
     Each scene is a line of logfmt on stdout. A scene that cannot be used is skipped, with the reason, until it changes
     or duch watch is started again. It may be stopped or killed at any time: the next one goes on, and a scene is in
