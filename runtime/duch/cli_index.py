@@ -30,7 +30,7 @@ _CHIP_COUNTS = ("chips", "chips_removed", "chips_left_out", "empty")
 @click.argument("folders", type=PATH, nargs=-1, required=True, metavar="[IMAGES | SCENES] GALLERY")
 @click.option("--texts", type=PATH, help='JSONL file of sentences to code: a line is {"text": ..., "id": ...}.')
 @click.option("--root", type=PATH, help="Folder that tile ids are relative to; by default the one that is indexed.")
-@click.option("--prune", is_flag=True, help="Take out tiles whose files are gone.")
+@click.option("--prune", is_flag=True, help="Take out tiles whose files are gone from the folder.")
 @click.option(
     "--batch-size",
     default=64,

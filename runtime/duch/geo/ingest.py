@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,21 +131,20 @@ def index_scenes(
             try:
                 if is_current(writer.chip_of(uri), source.path, settings):
                     report.unchanged += 1
-                    continue
-                coded = code_scene(
-                    encoder,
-                    source if source.item is not None else SceneSource(source.path, item_beside(source.path)),
-                    settings,
-                    uri=uri,
-                    batch_size=batch_size,
-                    on_progress=lambda part, chips, done=done: tell(done, part, chips),  # type: ignore[misc]
-                )
-                _count(report, coded, store_scene(writer, coded))
+                else:
+                    coded = code_scene(
+                        encoder,
+                        source if source.item is not None else SceneSource(source.path, item_beside(source.path)),
+                        settings,
+                        uri=uri,
+                        batch_size=batch_size,
+                        on_progress=partial(tell, done),
+                    )
+                    _count(report, coded, store_scene(writer, coded))
             except SceneError as error:
                 kept = "; its former chips are kept" if writer.chip_of(uri) is not None else ""
                 report.skipped.append((uri, _without_path(error, source.path) + kept))
-            finally:
-                tell(done + 1)
+            tell(done + 1)
         if found.searched:
             _look_for_gone(writer, base, found, report, prune=prune)
         refresh_tables(writer)

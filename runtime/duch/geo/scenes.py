@@ -14,7 +14,7 @@ from duch.sources import Skipped, find_images
 if TYPE_CHECKING:
     from .stac import SceneSource
 
-# Formats of GDAL that scenes come in, and that need no second file to be told by.
+# By which scenes are known in a folder; one that is named itself may be called anything.
 SCENE_SUFFIXES = frozenset(
     {".tif", ".tiff", ".gtiff", ".jp2", ".j2k", ".j2c", ".vrt", ".img", ".ntf", ".nitf", ".png", ".jpg", ".jpeg"}
 )
