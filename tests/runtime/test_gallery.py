@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from duch.errors import (
     CodesError,
@@ -292,6 +294,38 @@ def test_tiles_are_added_and_others_removed_in_one_commit(tmp_path: Path) -> Non
         assert sorted(found_ids(gallery, 0)) == ["1.png", "2.png", "new.png"]
         assert found_ids(gallery, 7)[0] == "2.png"
     assert not verify(folder).problems
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.lists(st.sampled_from("abcdef"), max_size=5), st.lists(st.sampled_from("abcdefg"), max_size=4)),
+        max_size=6,
+    )
+)
+def test_any_appends_and_removals_leave_what_a_dict_would_hold(steps: list[tuple[list[str], list[str]]]) -> None:
+    with tempfile.TemporaryDirectory() as base, writer(Path(base) / "g") as out:
+        expected: dict[str, int] = {}
+        number = 0
+        for added, removed in steps:
+            numbers = range(number, number + len(added))
+            number += len(added)
+            there = set(expected)
+            done = out.append(codes_of(*numbers), [image(name) for name in added], remove=removed)
+            expected = {name: value for name, value in expected.items() if name not in {*removed, *added}}
+            expected |= dict(zip(added, numbers, strict=True))
+            assert done.seqs == numbers
+            assert done.removed == len((there & set(removed)) - set(added))
+            assert done.replaced == len(there & set(added)) + len(added) - len(set(added))
+            assert len(out) == len(expected)
+        with Gallery.open(Path(base) / "g") as gallery:
+            found = {
+                tile.id: int.from_bytes(code.tobytes(), "big")
+                for codes, tiles in gallery.batches()
+                for code, tile in zip(codes, tiles, strict=True)
+            }
+        assert found == expected
+        assert not verify(Path(base) / "g").problems
 
 
 def test_chips_are_found_by_their_scene_and_by_no_name_that_looks_alike(tmp_path: Path) -> None:
