@@ -185,6 +185,24 @@ def test_a_folder_that_cannot_be_read_for_a_while_is_told_and_nothing_forgotten(
     assert incoming.look().whole == []  # it is done, as it was
 
 
+def test_a_folder_that_is_taken_away_in_the_middle_of_a_look_is_not_told(
+    tmp_path: Path, incoming: Incoming, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land(tmp_path, "a.tif", NOW - 100)
+    (tmp_path / "pass").mkdir()
+    stat = os.stat
+
+    def take_away(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if os.fsencode(path).endswith(b"pass"):
+            Path(os.fsdecode(path)).rmdir()
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", take_away)
+    look = incoming.look()
+    assert ([file.relative for file in look.whole], look.unread) == ([b"a.tif"], {})
+    assert not (tmp_path / "pass").exists()
+
+
 def test_what_is_remembered_is_no_more_than_what_is_there(tmp_path: Path, incoming: Incoming) -> None:
     for i in range(50):
         path = land(tmp_path, f"{i}.tif", NOW - 100)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from duch.ingest_place import is_gone
 from duch.sources import ImageFile, find_images
 
 from .scenes import SCENE_SUFFIXES
@@ -100,8 +101,12 @@ class Incoming:
             if relative not in seen and not found.unread.isdisjoint(_above(relative)):
                 seen[relative] = one
         self._seen = seen
-        # A file that has gone since it was listed is no folder that cannot be read.
-        unread = {path: reason for path, reason in found.skipped if path in found.unread and not _is_scene(path)}
+        # What has gone since it was listed is no folder that cannot be read; the folder itself may have been unmounted.
+        unread = {
+            path: reason
+            for path, reason in found.skipped
+            if path in found.unread and not (path and (_is_scene(path) or is_gone(self.folder / os.fsdecode(path))))
+        }
         return Look(whole, waiting, unread)
 
     def done(self, file: ImageFile) -> None:
