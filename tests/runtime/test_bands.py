@@ -73,6 +73,13 @@ def test_other_bands_have_to_be_named(tmp_path: Path, known: dict[str, Any], tol
         chosen(file)
 
 
+def test_names_of_bands_that_are_no_text(tmp_path: Path) -> None:
+    file = write_scene(tmp_path / "a.tif", (3, 9, 9), descriptions=["NAME", "b", "c"])
+    file.write_bytes(file.read_bytes().replace(b"NAME", b"N\xe4ME"))
+    with pytest.raises(ConfigError, match=r"in the bands 1, 2, 3, and"):
+        chosen(file)
+
+
 def test_a_scene_without_those_bands_is_left_out(tmp_path: Path) -> None:
     one, three = write_scene(tmp_path / "1.tif", (1, 9, 9)), write_scene(tmp_path / "3.tif", (3, 9, 9))
     with pytest.raises(SceneError, match=r"^1\.tif has 1 band; wanted bands 4, 3, 2$"):

@@ -189,9 +189,13 @@ def _spread(length: int, wanted: int) -> list[tuple[int, int]]:
 
 
 def _which_bands(dataset: Any, colors: list[str], name: str) -> str:
+    try:
+        descriptions = dataset.descriptions
+    except UnicodeDecodeError:
+        descriptions = [None] * len(colors)
     words = []
     for band, color in enumerate(colors[:_SHOWN_BANDS], 1):
-        told = [printable(text) for text in (dataset.descriptions[band - 1],) if text]
+        told = [printable(text) for text in (descriptions[band - 1],) if text]
         told += [color] if color not in ("undefined", "gray") else []
         words.append(f"{band} {' '.join(told)}".rstrip())
     more = ", ..." if len(colors) > _SHOWN_BANDS else ""
