@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -120,7 +121,7 @@ def test_what_is_no_coordinate_system_is_told_in_one_line(capfd: Any, text: str)
     [
         ("EPSG:32633", "EPSG:32633"),
         ("ESRI:54009", "ESRI:54009"),
-        (GEOS, "unnamed geos"),
+        (GEOS, "unnamed Geostationary_Satellite"),
         (
             f'PROJCS["{"long " * 40}"' + pyproj.CRS("+proj=laea +lat_0=7").to_wkt("WKT1_GDAL")[16:],
             "long " * 11 + "long",
@@ -251,3 +252,30 @@ def test_rpcs_lead_to_places_at_their_mean_height(tmp_path: Path, height: float)
     lon, lat = found.lonlat(np.array([0.5, 30.5, 60.5]), np.array([0.5, 20.5, 40.5]))
     np.testing.assert_allclose(lon, [14.99, 15, 15.01], atol=1e-5)
     np.testing.assert_allclose(lat, [45.01, 45, 44.99], atol=1e-5)
+
+
+def test_control_points_that_are_nowhere_are_passed_over(tmp_path: Path) -> None:
+    points = control_points(transform_at("utm", 60, 40), 4)
+    bad = [GroundControlPoint(3, 3, value, 5e6) for value in (float("nan"), float("inf"), 1e30)]
+    path = write_scene(tmp_path / "s.tif", (1, 40, 60), crs="EPSG:32633", gcps=points + bad)
+    expected = opened(write_scene(tmp_path / "t.tif", (1, 40, 60), crs="EPSG:32633", gcps=points))
+    found, corner = opened(path), (np.array([0.0]), np.array([0.0]))
+    assert found is not None
+    assert expected is not None
+    assert found.lonlat(*corner) == expected.lonlat(*corner)
+
+
+@pytest.mark.parametrize("value", ["x", "nan", "0"])
+@pytest.mark.parametrize("left_out", [None, "HEIGHT_OFF", "LINE_DEN_COEFF"])
+def test_rpcs_that_are_damaged_are_one_line(tmp_path: Path, capfd: Any, value: str, left_out: str | None) -> None:
+    names = [f"{a}_{b}" for a in ("LINE", "SAMP", "LAT", "LONG", "HEIGHT") for b in ("OFF", "SCALE")]
+    names += [f"{a}_{b}_COEFF" for a in ("LINE", "SAMP") for b in ("NUM", "DEN")]
+    items = "".join(f'<MDI key="{name}">{value}</MDI>' for name in names if name != left_out)
+    path = write_scene(tmp_path / "s.tif", (1, 40, 60), place=None)
+    path.with_name("s.tif.aux.xml").write_text(f'<PAMDataset><Metadata domain="RPC">{items}</Metadata></PAMDataset>')
+    with (
+        warnings.catch_warnings(action="error"),
+        pytest.raises(SceneError, match=r"its RPCs give no place: |its pixels have no place on Earth"),
+    ):
+        opened(path)
+    assert capfd.readouterr().err == ""

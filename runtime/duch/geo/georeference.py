@@ -9,6 +9,8 @@ Shapes: n points.
 from __future__ import annotations
 
 import math
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,13 +25,14 @@ with needs_extra("geo", "a place on the map"):
     from rasterio._err import CPLE_BaseError, CPLE_NotSupportedError
     from rasterio.control import GroundControlPoint
     from rasterio.crs import CRS
-    from rasterio.errors import CRSError, RasterioError
+    from rasterio.errors import CRSError, RasterioError, TransformWarning
     from rasterio.transform import GCPTransformer, RPCTransformer
     from rasterio.warp import transform
 
 Floats = NDArray[np.float64]
 _ToMap = Callable[[Floats, Floats], tuple[Floats, Floats]]
 
+_GDAL_ERRORS = (CPLE_BaseError, RasterioError, CRSError)
 _LONLAT = CRS.from_epsg(4326)
 _EQUATOR_METRES, _ECCENTRICITY_SQUARED = 6_378_137.0, 0.006_694_379_990_14  # of WGS 84
 _LONGEST_NAME = 60
@@ -81,7 +84,8 @@ class Georeference:
     def _pixel_degrees(self) -> float:
         """The larger of what one pixel across and one down make in latitude, in degrees."""
         _, lat = self._to_map(np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0]))
-        return float(np.abs(lat[1:] - lat[0]).max())
+        with np.errstate(invalid="ignore"):
+            return float(np.abs(lat[1:] - lat[0]).max())
 
     def _measured_gsd(self) -> tuple[float, float]:
         # The centre of a scene may look past the Earth: then the place next to it counts.
@@ -154,7 +158,7 @@ def georeference_of(dataset: Any, *, crs: str | None = None) -> Georeference | N
         return _by_affine(dataset.transform, system, size)
     if control_points and (system := _of_a_map(control_crs) or given):
         return _by_control_points(control_points, system, size)
-    return None if dataset.rpcs is None else _by_rpcs(dataset.rpcs, size)
+    return _by_rpcs(dataset, size)
 
 
 def _of_a_map(crs: CRS | None) -> CRS | None:
@@ -177,39 +181,44 @@ def _by_affine(affine: Any, crs: CRS, size: dict[str, int]) -> Georeference:
 
 
 def _by_control_points(points: Sequence[Any], crs: CRS, size: dict[str, int]) -> Georeference:
-    places = np.array([[point.x, point.y] for point in points], dtype=np.float64).reshape(-1, 2)
+    places = np.array([[point.x, point.y] for point in points], dtype=np.float64)
     lon, lat = _to_degrees(_on_earth(crs), places[:, 0], places[:, 1])
-    with np.errstate(invalid="ignore"):
-        x, y, z = np.nanmean(on_ground(lon, lat), axis=0)
-    # A map of their own: in degrees, points about the antimeridian or a pole are no neighbours.
-    local = CRS.from_proj4(
-        f"+proj=aeqd +lat_0={math.degrees(math.atan2(z, math.hypot(x, y))):.6f} "
-        f"+lon_0={math.degrees(math.atan2(y, x)):.6f} +datum=WGS84 +units=m"
-    )
+    seen = np.flatnonzero(np.isfinite(lon))
     try:
-        if len(points) < 3:
-            raise ValueError("wanted three or more")  # GDAL takes two, and places nothing
-        local_x, local_y = transform(_LONLAT, local, lon, lat)
+        if len(seen) < 3:
+            raise ValueError("wanted three or more, on Earth")  # GDAL takes two, and places nothing
+        x, y, z = on_ground(lon[seen], lat[seen]).mean(axis=0).tolist()
+        # A map of their own: in degrees, points about the antimeridian or a pole are no neighbours.
+        local = CRS.from_proj4(
+            f"+proj=aeqd +lat_0={math.degrees(math.atan2(z, math.hypot(x, y))):.6f} "
+            f"+lon_0={math.degrees(math.atan2(y, x)):.6f} +datum=WGS84 +units=m"
+        )
         moved = [
-            GroundControlPoint(point.row, point.col, x, y) for point, x, y in zip(points, local_x, local_y, strict=True)
+            GroundControlPoint(points[number].row, points[number].col, x, y)
+            for number, x, y in zip(seen, *transform(_LONLAT, local, lon[seen], lat[seen]), strict=True)
         ]
         transformer = GCPTransformer(moved, tps=len(moved) <= _MOST_SPLINE_POINTS)
-    except (CPLE_BaseError, RasterioError, ValueError) as error:
+    except (*_GDAL_ERRORS, ValueError) as error:
         raise SceneError(f"its {len(points)} ground control points give no place: {one_line(error)}") from None
     return Georeference(_by_transformer(transformer), local, crs_name=_name(crs), **size)
 
 
-def _by_rpcs(rpcs: Any, size: dict[str, int]) -> Georeference:
+def _by_rpcs(dataset: Any, size: dict[str, int]) -> Georeference | None:
     try:
+        rpcs = dataset.rpcs
+        if rpcs is None:
+            return None
         transformer = RPCTransformer(rpcs, RPC_HEIGHT=rpcs.height_off)
-    except (CPLE_BaseError, RasterioError, ValueError) as error:
+    except (*_GDAL_ERRORS, ValueError, KeyError) as error:  # KeyError: one of them is missing
         raise SceneError(f"its RPCs give no place: {one_line(error)}") from None
     return Georeference(_by_transformer(transformer), _LONLAT, crs_name="EPSG:4326", **size)
 
 
 def _by_transformer(transformer: Any) -> _ToMap:
     def to_map(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-        map_x, map_y = transformer.xy(y, x, offset="ul")  # "ul": the point itself, not the middle of a pixel
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TransformWarning)  # of points without a place: they are inf
+            map_x, map_y = transformer.xy(y, x, offset="ul")  # "ul": the point itself, not the middle of a pixel
         return np.asarray(map_x), np.asarray(map_y)
 
     return to_map
@@ -223,9 +232,9 @@ def _on_earth(crs: CRS) -> CRS:
     """
     try:
         transform(crs, _LONLAT, [0.0], [0.0])
-    except CPLE_NotSupportedError:
+    except (CPLE_NotSupportedError, CRSError):
         raise SceneError(f"its coordinate system {_name(crs)} leads to no place on Earth") from None
-    except (CPLE_BaseError, RasterioError):
+    except _GDAL_ERRORS:
         pass  # 0,0 lies outside of its domain
     return crs
 
@@ -237,7 +246,7 @@ def _to_degrees(crs: CRS, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """
     try:
         lon, lat = transform(crs, _LONLAT, x, y)
-    except (CPLE_BaseError, RasterioError):
+    except _GDAL_ERRORS:
         if len(x) == 1:
             return np.array([np.inf]), np.array([np.inf])
         half = len(x) // 2
@@ -251,7 +260,8 @@ def _name(crs: CRS) -> str:
     if authority is not None:
         return ":".join(authority)[:_LONGEST_NAME]
     # The name is the first text of the WKT; GDAL calls what has none "unknown" or "unnamed".
-    name = next(iter(crs.to_wkt().split('"')[1:]), "").strip()
+    wkt = crs.to_wkt()
+    name = next(iter(wkt.split('"')[1:]), "").strip()
     if name.lower() in ("", "unknown", "unnamed"):
-        name = f"unnamed {crs.to_dict().get('proj', '')}".strip()
+        name = " ".join(["unnamed", *re.findall(r'PROJECTION\["([^"]+)"', wkt)[:1]])
     return name[:_LONGEST_NAME].strip()
