@@ -194,7 +194,7 @@ def _write_known(
     """What a copy of the gallery knows of the hits, written to files as well; None for those that it does not know."""
     from .answering import hits_of
     from .gallery import Gallery
-    from .retriever import path_of
+    from .pictures import path_of
 
     with Gallery.open(gallery) as opened:
         below = root or opened.root

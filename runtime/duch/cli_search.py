@@ -164,7 +164,7 @@ def _ask(
 
     gallery = retriever.gallery
     started = time.perf_counter()
-    code = code_of(query, retriever.encoder, gallery)
+    code = code_of(query, retriever.encoder, gallery, root=retriever.root)
     coded = time.perf_counter()
     hits = retriever.search_codes(
         code, k, modality=modality, filters=filters, max_overlap=max_overlap, without=query.own_tiles

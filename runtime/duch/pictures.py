@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .display import printable
 from .errors import ImageError, MissingPackageError, needs_extra
+from .ids import id_to_path
 from .preprocess import load_image
 from .tile import Hit
 
 if TYPE_CHECKING:
     from PIL import Image
+
+
+def path_of(hit: Hit, root: str | os.PathLike[str] | None) -> Path | None:
+    """The image file of a hit, or its scene, below a root; None for a text, and where the file is missing."""
+    if root is None or hit.uri is None or "\0" in hit.uri:
+        return None
+    path = Path(root) / id_to_path(hit.uri)
+    return path if path.is_file() else None
 
 
 def picture_of(hit: Hit) -> Image.Image:

@@ -21,7 +21,7 @@ from .encoder import Encoder
 from .errors import BundleError, CodesError
 from .filters import Filters
 from .gallery import Gallery
-from .ids import id_to_path
+from .pictures import path_of
 from .preprocess import ImageSource
 from .tile import Hit, Modality
 
@@ -170,7 +170,7 @@ class Retriever:
             GalleryCorruptError: the catalog row of a hit is damaged.
         """
         return self.search_codes(
-            code_of(query, self.encoder, self.gallery),
+            code_of(query, self.encoder, self.gallery, root=self.root),
             k,
             modality=modality or self.modality,
             filters=filters,
@@ -224,14 +224,6 @@ class Retriever:
             [replace(hit, rank=rank, path=path_of(hit, self.root)) for rank, hit in enumerate(hits, 1)]
             for hits in chosen
         ]
-
-
-def path_of(hit: Hit, root: Path | None) -> Path | None:
-    """The image file of a hit, or its scene, below a root; None for a text, and where the file is missing."""
-    if root is None or hit.uri is None or "\0" in hit.uri:
-        return None
-    path = root / id_to_path(hit.uri)
-    return path if path.is_file() else None
 
 
 def find_bundle(gallery: Gallery) -> Path:
