@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,18 @@ def test_a_block_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     file = write_scene(tmp_path / "a.tif", (3, 200, 130), blocksize=64)
     all_chips(file, ChipSettings(size=24, overlap=0.5, **RGB))
     assert read == [Window(0, top, 130, min(64, 200 - top)) for top in (0, 64, 128, 192)]
+
+
+def test_a_batch_does_not_hold_the_rows_it_is_cut_from(tmp_path: Path) -> None:
+    values = np.zeros((1, 2048, 4096), dtype=np.uint8)
+    values[:, :, :32] = 1
+    file = write_scene(tmp_path / "a.tif", values, nodata=0, blocksize=64)
+    tracemalloc.start()
+    windows, _, _ = all_chips(file, ChipSettings(size=32, bands=(1,)), batch_size=64)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(windows) == 64
+    assert peak < 10e6  # a row of blocks is 1 MB as pixels, and there are 32 of them
 
 
 def test_batches_of_large_chips_are_small(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def read_chips(scene: Scene, settings: ChipSettings, *, batch_size: int) -> Iter
     """
     grid = _grid(scene, settings)
     most = max(1, min(batch_size, _BATCH_BYTES // (3 * settings.size**2)))
-    batch: list[tuple[Window, NDArray[np.uint8], float]] = []
+    batch = _Batch(most, settings.size)
     for lefts in _sections(scene, grid):
         rows = _Rows(scene, lefts[0], lefts[-1] + grid.width)
         for top in grid.tops:
@@ -83,12 +83,12 @@ def read_chips(scene: Scene, settings: ChipSettings, *, batch_size: int) -> Iter
                 nodata = 1 - np.count_nonzero(has_data) / (window.w * window.h)
                 if nodata > settings.max_nodata:
                     continue
-                batch.append((window, _chip(pixels, has_data, window, settings.size), nodata))
-                if len(batch) == most:
-                    yield _joined(batch)
-                    batch = []
-    if batch:
-        yield _joined(batch)
+                batch.add(window, _chip(pixels, has_data, window, settings.size), nodata)
+                if len(batch.windows) == most:
+                    yield batch.done()
+                    batch = _Batch(most, settings.size)
+    if batch.windows:
+        yield batch.done()
 
 
 def read_chip(path: Path, window: Window, attributes: Mapping[str, Any]) -> Image.Image:
@@ -191,11 +191,6 @@ def _grid(scene: Scene, settings: ChipSettings) -> Grid:
     return grid_of(scene.width, scene.height, settings, gsd=gsd, name=display_path(scene.path))
 
 
-def _joined(batch: list[tuple[Window, NDArray[np.uint8], float]]) -> ChipBatch:
-    windows, pixels, nodata = zip(*batch, strict=True)
-    return ChipBatch(list(windows), np.stack(pixels), np.array(nodata))
-
-
 def _block_rows(scene: Scene) -> int:
     """Rows in the blocks of the file; 1 where they are too many to be read at once."""
     rows = max(int(scene.dataset.block_shapes[band - 1][0]) for band in scene.bands)
@@ -214,6 +209,23 @@ def _sections(scene: Scene, grid: Grid) -> Iterator[Sequence[int]]:
             first = place
     if lefts:
         yield lefts[first:]
+
+
+class _Batch:
+    """Chips, copied as they come: a view would hold the rows that it is cut from, whole."""
+
+    def __init__(self, most: int, size: int) -> None:
+        self.windows: list[Window] = []
+        self._nodata: list[float] = []
+        self._pixels = np.empty((most, size, size, 3), dtype=np.uint8)
+
+    def add(self, window: Window, pixels: NDArray[np.uint8], nodata: float) -> None:
+        self._pixels[len(self.windows)] = pixels
+        self.windows.append(window)
+        self._nodata.append(nodata)
+
+    def done(self) -> ChipBatch:
+        return ChipBatch(self.windows, self._pixels[: len(self.windows)], np.array(self._nodata))
 
 
 class _Rows:
