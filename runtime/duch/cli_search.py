@@ -71,8 +71,8 @@ def search(
 ) -> None:
     """Find the tiles of GALLERY nearest to WORDS, to images or to other tiles of it.
 
-    Several of them are added up, and what is given by --not-words, --not-image or --not-tile is taken away. Tiles that
-    are named are not among the hits.
+    Several of them are added up, and half of what --not-words, --not-image and --not-tile give is taken away. Tiles
+    that are named are not among the hits.
     """
     from .gallery import Gallery
     from .retriever import Retriever, find_bundle

@@ -95,7 +95,7 @@ def test_the_code_is_the_sign_of_the_mean_less_half_the_mean_of_what_is_not_like
             return encoder.relaxed_texts([value])[0].astype(np.float64)
         bits = 2.0 * unpack_codes(stored(retriever, value))[0] - 1
         if not graded:
-            return bits
+            return bits / 2
         return bits * np.abs(of_image if value in NAMES else encoder.relaxed_texts([value])[0].astype(np.float64))
 
     every = [(name, relaxed(name, value)) for name, values in parts.items() for value in values]
