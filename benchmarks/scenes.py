@@ -26,6 +26,7 @@ BRIGHTEST = 3000
 GSD = 10.0
 LEFT, UPPER, CRS = 500_000.0, 5_400_000.0, "EPSG:32633"
 TIMED_CHIPS = 1024
+Times = tuple[float, float]  # seconds of the clock, of the processor
 
 
 def plan(side: int, chip: int, stride: int, n_classes: int) -> list[tuple[int, int, int]]:
@@ -107,8 +108,8 @@ def data_mask(side: int, rows: Any) -> Any:
     return inside & ((rows >= MARGIN) & (rows < side - MARGIN))[:, None]
 
 
-def encoder_seconds(bundle: Path, folder: Path, chip: int, overlap: float, threads: int) -> float:
-    """What the encoder takes for one chip, of some hundreds in memory."""
+def encoder_seconds(bundle: Path, folder: Path, chip: int, overlap: float, threads: int) -> Times:
+    """What the encoder takes for one chip, of some hundreds in memory: seconds, and seconds of the processor."""
     import numpy as np
 
     from duch.encoder import Encoder
@@ -127,21 +128,22 @@ def encoder_seconds(bundle: Path, folder: Path, chip: int, overlap: float, threa
                 break
     array = np.stack(pixels)
     encoder.encode_pixels(array[:64])
-    started = time.perf_counter()
+    started, processor = time.perf_counter(), time.process_time()
     for start in range(0, len(array), 64):
         encoder.encode_pixels(array[start : start + 64])
-    return (time.perf_counter() - started) / len(array)
+    return (time.perf_counter() - started) / len(array), (time.process_time() - processor) / len(array)
 
 
-def run(arguments: list[str]) -> tuple[float, float]:
-    """Seconds and peak resident MB of one child process."""
+def run(arguments: list[str]) -> tuple[Times, float]:
+    """Seconds, seconds of the processor, and peak resident MB of one child process."""
     started = time.perf_counter()
     # A child begins with its parent's peak, so this process imports nothing large.
     child = os.posix_spawn(sys.executable, [sys.executable, *arguments], os.environ)
     _, status, usage = os.wait4(child, 0)
     if status:
         sys.exit(f"{' '.join(arguments)} failed")
-    return time.perf_counter() - started, usage.ru_maxrss * 1024 / 1e6
+    times = time.perf_counter() - started, usage.ru_utime + usage.ru_stime
+    return times, usage.ru_maxrss * 1024 / 1e6
 
 
 def check(bundle: Path, folder: Path, side: int, k: int) -> dict[str, Any]:
@@ -187,10 +189,6 @@ def check(bundle: Path, folder: Path, side: int, k: int) -> dict[str, Any]:
     }
 
 
-def spread(times: list[float]) -> str:
-    return f"{min(times):.1f} to {max(times):.1f} s"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
@@ -219,11 +217,16 @@ def main() -> None:
             runs.append(run([str(part) for part in command]))
         found = pool.apply(check, (bundle, folder, given.side, given.k))
     n, cores = found["chips"], len(os.sched_getaffinity(0))
-    seconds, encoding = (statistics.median(times) for times in ([one for one, _ in runs], [n * one for one in alone]))
     print(f"{n:,} chips of {given.chip} pixels, overlap {given.overlap}; {threads or cores} threads of {cores} cores")
-    print(f"duch index, start to end: {seconds:.1f} s, {n / seconds:,.0f} chips/s; {spread([one for one, _ in runs])}")
-    print(f"the encoder alone, same pixels: {encoding:.1f} s; {spread([n * one for one in alone])}")
-    print(f"ratio: {seconds / encoding:.2f} (target 1.3)")
+    medians = []
+    for name, times in (("duch index, start to end", [one for one, _ in runs]), ("the encoder alone", alone)):
+        each = 1 if times is not alone else n
+        seconds, processor = (each * statistics.median(column) for column in zip(*times, strict=True))
+        low, high = (each * end(one for one, _ in times) for end in (min, max))
+        print(f"{name}: {seconds:.1f} s ({low:.1f} to {high:.1f}), {processor:.1f} s of the processor")
+        medians.append((seconds, processor))
+    by_clock, by_processor = (mine / encoders for mine, encoders in zip(*medians, strict=True))
+    print(f"{n / medians[0][0]:,.0f} chips/s; ratio {by_clock:.2f} (target 1.3), of the processor {by_processor:.2f}")
     print(f"peak memory: {max(peak for _, peak in runs):.0f} MB (target 600)")
     print(f"pixels with data that a chip covers: {100 * found['covered']:.3f} %")
     for name, ranks in found["ranks"].items():
