@@ -316,3 +316,44 @@ def test_the_area_of_a_search_is_not_replaced_by_its_hits(world: Path, tmp_path:
 def test_the_bundle_stays_that_of_the_gallery(world: Path) -> None:
     told = json.loads(duch("search", world / "gallery", "a river", "--stac", "-").stdout)
     assert read_bundle(TINY).fingerprint in json.dumps(told)
+
+
+def test_chips_of_a_scene_are_found_drawn_and_searched_with(tmp_path: Path) -> None:
+    pytest.importorskip("rasterio", exc_type=ImportError)
+    pytest.importorskip("shapely")
+    from duch.geo.chips import read_chip
+
+    from .some_scenes import write_scene
+
+    (tmp_path / "scenes").mkdir()
+    scene = write_scene(tmp_path / "scenes" / "S2A_20240601T101010.tif", (4, 96, 160), place="utm 60 over 180")
+    pattern = r"^(?P<sensor>S2[AB])_(?P<time>\w+)\.tif"
+    cut = ("--chip", "32", "--bands", "4,3,2", "--range", "0:1500", "--pattern", pattern)
+    assert duch("index", TINY, scene.parent, tmp_path / "g", *cut).exit_code == 0
+
+    told = found(tmp_path / "g", "a river", "-k", "20", "--where", "sensor = 'S2A' AND nodata < 0.1")
+    assert told["n_selected"] == len(told["hits"]) == 15
+    one = told["hits"][3]
+    assert one["id"].endswith("#" + ",".join(map(str, one["window"])))
+    assert one["time_us"] == time_us("2024-06-01T10:10:10Z")
+    assert any(hit["footprint"][0] > hit["footprint"][2] for hit in told["hits"]), "one crosses the antimeridian"
+
+    # A chip that is compared with what is not liked counts by its pixels.
+    others = found(tmp_path / "g", "--tile", one["id"], "--not-words", "clouds", "-k", "20")["hits"]
+    assert {hit["id"] for hit in others} == {hit["id"] for hit in told["hits"]} - {one["id"]}
+    encoder = Encoder(TINY)
+    pixels = read_chip(scene, Window(*one["window"]), one["attributes"]).resize((encoder.image.size,) * 2)
+    relaxed = encoder.relaxed_pixels(np.asarray(pixels)[None]) - encoder.relaxed_texts(["clouds"]) / 2
+    with Gallery.open(tmp_path / "g") as gallery:
+        distances = np.bitwise_count(gallery.codes ^ pack_codes(relaxed >= 0)).sum(axis=1)
+    assert [hit["distance"] for hit in others] == [int(distances[hit["seq"]]) for hit in others]
+
+    result = duch("search", tmp_path / "g", "--tile", one["id"], "-k", "4", "--sheet", tmp_path / "s.png")
+    assert result.exit_code == 0
+    with Image.open(tmp_path / "s.png") as sheet:
+        colours = np.unique(np.asarray(sheet.convert("RGB")).reshape(-1, 3), axis=0)
+    assert len(colours) > 500, "the chips are drawn"
+
+    area = {"type": "Polygon", "coordinates": [[[179.5, 8], [180.5, 8], [180.5, 10], [179.5, 10], [179.5, 8]]]}
+    (tmp_path / "area.geojson").write_text(json.dumps(area))
+    assert found(tmp_path / "g", "a river", "--geometry", tmp_path / "area.geojson")["n_selected"] == 15
