@@ -213,6 +213,36 @@ def test_nothing_is_written_beside_a_scene(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.tif"]
 
 
+@pytest.mark.parametrize("where", ["tags", "source"])
+def test_messages_of_gdal_that_are_no_text(tmp_path: Path, where: str) -> None:
+    if where == "tags":
+        file = write_scene(tmp_path / "a.tif", (1, 20, 20), tags={"name": "value"})
+        raw = file.read_bytes()
+        assert raw.count(b'name="name"') == 1
+        file.write_bytes(raw.replace(b'name="name"', b'name\xff"name"'))
+    else:
+        file = tmp_path / "a.vrt"
+        file.write_bytes(vrt("source.tif").encode().replace(b"source", b"s\xffurce"))
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from duch.errors import SceneError\n"
+        "from duch.geo.bands import read_window\n"
+        "from duch.geo.gdal import open_raster\n"
+        "from duch.ids import Window\n"
+        "try:\n"
+        "    with open_raster(Path(sys.argv[1])) as dataset: read_window(dataset, (1,), Window(0, 0, 20, 20), 'a')\n"
+        "except SceneError as error: print(error)\n"
+        "else: print('read')\n"
+        "b'\\xff'.decode()\n"
+    )
+    told = subprocess.run([sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=False)
+    assert told.stdout.startswith("read" if where == "tags" else "a is damaged or cut off: ")
+    # Of the program's own errors nothing is held back.
+    assert told.stderr.startswith("Traceback")
+    assert told.stderr.count("UnicodeDecodeError") == 1
+
+
 def test_errors_of_the_block_stay_what_they_are(tmp_path: Path) -> None:
     file = write_scene(tmp_path / "a.tif", (1, 20, 20))
     with pytest.raises(KeyError), open_raster(file):

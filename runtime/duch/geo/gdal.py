@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from duch.display import display_path, printable
@@ -43,6 +46,33 @@ _OPTIONS = {
     "GDAL_HTTP_PROXY": "http://127.0.0.1:0",  # nowhere, for what asks before it looks whether a name is allowed
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",  # else a JPEG that breaks off ends in grey
 }
+
+
+_lost = threading.local()  # the error that this thread's last call of GDAL ended with, if rasterio lost it
+
+
+def _watch_rasterio() -> None:
+    """Notice where rasterio fails to pass on a message that quotes bytes of a file which are no UTF-8.
+
+    It then takes a read that failed for one that did not. Nobody can catch that: Python hands it to both of its hooks
+    for what nobody catches, to be printed.
+    """
+    uncaught, unraisable = sys.excepthook, sys.unraisablehook
+
+    def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if trace is not None or kind is not UnicodeDecodeError:  # nothing else fails nowhere
+            uncaught(kind, error, trace)
+
+    def unraisablehook(failed: sys.UnraisableHookArgs) -> None:
+        if not isinstance(failed.exc_value, UnicodeDecodeError) or not str(failed.object).startswith("rasterio."):
+            unraisable(failed)
+        elif failed.object != "rasterio._env.log_error":  # that one logs warnings
+            _lost.message = failed.exc_value.object.decode("utf-8", "backslashreplace")
+
+    sys.excepthook, sys.unraisablehook = excepthook, unraisablehook
+
+
+_watch_rasterio()
 
 
 def environment() -> rasterio.Env:
@@ -91,8 +121,11 @@ def gdal_errors(what: str, place: str) -> Iterator[None]:
     Raises:
         SceneError: `what`, and GDAL's reason without the `place` of the file.
     """
+    _lost.message = None
     try:
         yield
+        if _lost.message is not None:
+            raise RuntimeError(_lost.message)
     except DuchError:
         raise
     except Exception as error:  # broken files raise nearly anything
