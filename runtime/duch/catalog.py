@@ -308,6 +308,21 @@ class Catalog:
         tiles = self._tiles(self._checked("deleted = 0 AND id >= ? AND id < ? ORDER BY id", (f"{uri}#", f"{uri}$")))
         return (tile for tile in tiles if tile.uri == uri and tile.window is not None)
 
+    def count_chips(self, uri: str) -> int:
+        """How many live chips the scene at `uri` has."""
+        like_a_chip = "uri = ?3 AND trim(substr(id, length(?1) + 1), '0123456789,-') = ''"
+        query = f"SELECT count(*) FROM tiles WHERE deleted = 0 AND id >= ?1 AND id < ?2 AND {like_a_chip}"
+        with sqlite_errors(self.file):
+            return int(self._connection.execute(query, (f"{uri}#", f"{uri}$", uri)).fetchone()[0])
+
+    def chip_of(self, uri: str) -> StoredTile | None:
+        """One of the live chips of the scene at `uri`; None if it has none. What all chips share stands in each.
+
+        Raises:
+            GalleryCorruptError: its row differs from its CRC.
+        """
+        return next(self.chips_of(uri), None)
+
     def deleted_seqs(self, generation: int) -> list[int]:
         """Seqs of the tombstones whose rows are in the files of a generation."""
         query = "SELECT seq FROM tiles WHERE deleted > 0 AND deleted >= ?"  # the first half makes the index usable

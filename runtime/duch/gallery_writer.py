@@ -354,7 +354,11 @@ class GalleryWriter:
 
     def chip_of(self, uri: str) -> StoredTile | None:
         """One of the live chips of the scene at `uri`; None if it has none. What all chips share stands in each."""
-        return next(self._writable()[0].chips_of(uri), None)
+        return self._writable()[0].chip_of(uri)
+
+    def count_chips(self, uri: str) -> int:
+        """How many live chips the scene at `uri` has."""
+        return self._writable()[0].count_chips(uri)
 
     def _writable(self) -> tuple[Catalog, Generation]:
         if self._catalog is None or self._files is None:

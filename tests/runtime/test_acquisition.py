@@ -166,7 +166,9 @@ def test_names_of_any_bytes_become_attributes_that_can_be_stored(raw: bytes) -> 
     assert json.loads(json.dumps(found, ensure_ascii=False).encode())["orbit"] == "7"
 
 
-@pytest.mark.parametrize("name", ["geometry", "crs", "gsd", "nodata", "bands", "range", "chip", "settings", "item"])
+@pytest.mark.parametrize(
+    "name", ["geometry", "crs", "gsd", "nodata", "bands", "range", "chip", "scene_chips", "settings", "item"]
+)
 def test_a_pattern_names_nothing_that_a_chip_has_of_its_own(name: str) -> None:
     pattern = rf"(?P<sensor>S2.)_(?P<{name}>\d+)"
     for refused in (check_pattern, lambda pattern: ChipSettings(pattern=pattern)):

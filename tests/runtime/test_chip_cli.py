@@ -130,11 +130,11 @@ def test_scenes_images_and_sentences_share_a_gallery(scenes: Path, tmp_path: Pat
     assert (told["unchanged"], told["chips"]) == (3, 0)
 
 
-def test_chips_that_were_removed_by_hand_stay_away_until_their_scene_changes(scenes: Path, tmp_path: Path) -> None:
+def test_chips_that_were_removed_come_back_as_removed_images_do(scenes: Path, tmp_path: Path) -> None:
     index(scenes, tmp_path / "g")
     name = next(scene.name for scene in scenes.iterdir())
     assert duch("gallery", "remove", tmp_path / "g", f"{name}#0,0,32,32").exit_code == 0
-    assert index(scenes, tmp_path / "g").stdout.endswith("scenes 0 added, 2 unchanged; 0 chips added\n")
+    assert index(scenes, tmp_path / "g").stdout.endswith("scenes 0 added, 1 replaced, 1 unchanged; 4 chips added\n")
     write_scene(scenes / name, ramp(3, 64, 96, "uint8"), colors=("red", "green", "blue"))
     assert index(scenes, tmp_path / "g").stdout.endswith("scenes 0 added, 1 replaced, 1 unchanged; 6 chips added\n")
 

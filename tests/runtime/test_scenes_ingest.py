@@ -21,11 +21,13 @@ from duch.encoder import Encoder
 from duch.errors import ConfigError, GalleryError, InputError
 from duch.filters import Filters
 from duch.gallery import Gallery
+from duch.gallery_writer import GalleryWriter
 from duch.geo.ingest import ScenesProgress, ScenesReport, code_scene, index_scenes
 from duch.geo.settings import ChipSettings
 from duch.geo.stac import SceneSource
 from duch.ids import id_to_path
 from duch.ingest import index_images
+from duch.repair import repair
 from duch.tile import StoredTile, Tile
 from duch.verify import verify
 
@@ -119,6 +121,7 @@ def test_each_chip_has_the_code_of_its_window(tmp_path: Path, encoder: Encoder) 
             "crs": "EPSG:32633",
             "gsd": pytest.approx(10, rel=0.01),
             "nodata": 0.0,
+            "scene_chips": 6,
             "settings": ChipSettings(size=SIDE).digest,
         }
     (middle,), (latitude,) = rasterio.warp.transform("EPSG:32633", "EPSG:4326", [500_000], [5_400_000])
@@ -206,6 +209,33 @@ def test_other_settings_cut_every_scene_anew(tmp_path: Path, encoder: Encoder) -
     assert counts(run(encoder, scene, tmp_path / "g", overlap=0.5)) == (0, 0, 1, 0, 0, 0, 0, 0, 0)
     assert counts(run(encoder, scene, tmp_path / "g", size=64)) == (0, 1, 0, 0, 0, 0, 2, 15, 0)
     assert list(chips(tmp_path / "g")) == ["a.tif#0,0,64,64", "a.tif#32,0,64,64"]
+
+
+def remove_one(gallery: Path) -> None:
+    with GalleryWriter(gallery) as writer:
+        assert writer.remove(["a.tif#0,0,32,32"]) == 1
+
+
+def damage_one(gallery: Path) -> None:
+    with open(gallery / "codes-1.bin", "r+b") as file:
+        file.seek(64 + 4 * 2)
+        file.write(bytes(byte ^ 1 for byte in chips(gallery)["a.tif#64,0,32,32"][0]))
+    assert repair(gallery).taken_out == ["a.tif#64,0,32,32"]
+
+
+@pytest.mark.parametrize("take_out", [remove_one, damage_one])
+def test_a_scene_that_lost_a_chip_comes_back_whole(
+    tmp_path: Path, encoder: Encoder, take_out: Callable[[Path], None]
+) -> None:
+    rgb(tmp_path / "s/a.tif")
+    rgb(tmp_path / "s/a.tif#b.tif", seed=1)
+    run(encoder, tmp_path / "s", tmp_path / "g")
+    whole = {name: code for name, (code, _) in chips(tmp_path / "g").items()}
+    take_out(tmp_path / "g")
+    assert len(chips(tmp_path / "g")) == len(whole) - 1
+    report = run(encoder, tmp_path / "s", tmp_path / "g")
+    assert (report.replaced, report.unchanged) == (1, 1)
+    assert {name: code for name, (code, _) in chips(tmp_path / "g").items()} == whole
 
 
 def test_scenes_that_are_gone_are_counted_and_pruned_and_nothing_else_is(tmp_path: Path, encoder: Encoder) -> None:

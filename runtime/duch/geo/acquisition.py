@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .stac import Item
 
 # Attributes that chips get from their scene's pixels and settings, which a name cannot know better.
-_OWN_ATTRIBUTES = ("geometry", "crs", "gsd", "nodata", "bands", "range", "chip", "settings", "item")
+_OWN_ATTRIBUTES = ("geometry", "crs", "gsd", "nodata", "bands", "range", "chip", "scene_chips", "settings", "item")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # 2024:06:01 10:20:30 (TIFF), 20240601T102030Z and 2024-06-01T10:20:30.123456789+02:00 (ISO 8601), 20240601_102030.
 _TIME = re.compile(

@@ -90,6 +90,8 @@ def code_scene(
             tiles += batch.tiles
             if on_progress is not None:
                 on_progress(len(tiles) / max(1, n_chips), len(tiles))
+    # By their number an ingest sees that one of them was taken out since.
+    tiles = [replace(tile, attributes={**tile.attributes, "scene_chips": len(tiles)}) for tile in tiles]
     return CodedScene(uri, tiles, np.concatenate(codes), n_chips - len(tiles))
 
 

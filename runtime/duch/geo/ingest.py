@@ -30,9 +30,9 @@ from .settings import ChipSettings
 from .stac import SceneSource, item_beside
 
 if TYPE_CHECKING:
+    from duch.catalog import Catalog
     from duch.encoder import Encoder
     from duch.gallery_writer import Appended
-    from duch.tile import Tile
 
 
 @dataclass
@@ -89,9 +89,9 @@ def index_scenes(
     """Code the chips of scenes into a gallery, which is made if it is not there.
 
     The id of a chip is the scene's path relative to the root and its window. A scene whose file has the size and
-    mtime_ns of its chips, and whose chips were cut with these settings, is not read again. A scene that cannot be read
-    is skipped and reported; chips that it has in the gallery stay, for what they show is still there. A STAC item
-    beside a scene (scene.json for scene.tif) is read as if it had been named.
+    mtime_ns of its chips, and whose chips were cut with these settings and are all there, is not read again. A scene
+    that cannot be read is skipped and reported; chips that it has in the gallery stay, for what they show is still
+    there. A STAC item beside a scene (scene.json for scene.tif) is read as if it had been named.
 
     Args:
         encoder: makes the codes.
@@ -129,7 +129,7 @@ def index_scenes(
         for done, source in enumerate(found.sources):
             uri = path_to_id(source.path.relative_to(base))
             try:
-                if is_current(writer.chip_of(uri), source.path, settings):
+                if is_current(writer, uri, _size_and_mtime(source.path), settings):
                     report.unchanged += 1
                 else:
                     coded = code_scene(
@@ -151,20 +151,20 @@ def index_scenes(
     return report
 
 
-def is_current(chip: Tile | None, scene: Path, settings: ChipSettings) -> bool:
-    """Whether a chip of a scene shows the file as it is, cut with these settings; then all its chips do.
+def is_current(gallery: GalleryWriter | Catalog, uri: str, file: tuple[int, int], settings: ChipSettings) -> bool:
+    """Whether a gallery holds a scene as its file is, cut with these settings, and none of its chips was taken out.
 
-    Raises:
-        SceneError: the file cannot be looked at.
+    Args:
+        gallery: open.
+        uri: the scene's.
+        file: its size and mtime_ns.
+        settings: how it would be cut now.
     """
+    chip = gallery.chip_of(uri)
     if chip is None:
         return False
-    try:
-        now = os.stat(scene)
-    except OSError as error:
-        raise SceneError(f"{display_path(scene)} cannot be read: {error.strerror}") from error
-    known = (chip.size, chip.mtime_ns, chip.attributes.get("settings"))
-    return known == (now.st_size, now.st_mtime_ns, settings.digest)
+    known = (chip.size, chip.mtime_ns, chip.attributes.get("settings"), chip.attributes.get("scene_chips"))
+    return known == (*file, settings.digest, gallery.count_chips(uri))
 
 
 def store_scene(writer: GalleryWriter, coded: CodedScene) -> Appended:
@@ -191,6 +191,14 @@ def _refuse_if_none_opens(found: FoundScenes, settings: ChipSettings) -> None:
         except SceneError as error:
             reasons.append(str(error))
     raise InputError(reasons[0] if len(reasons) == 1 else f"none of {len(reasons)} scenes can be used; {reasons[0]}")
+
+
+def _size_and_mtime(scene: Path) -> tuple[int, int]:
+    try:
+        now = os.stat(scene)
+    except OSError as error:
+        raise SceneError(f"{display_path(scene)} cannot be read: {error.strerror}") from error
+    return now.st_size, now.st_mtime_ns
 
 
 def _without_path(error: SceneError, path: Path) -> str:

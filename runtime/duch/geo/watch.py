@@ -1,8 +1,8 @@
 """Scenes into a gallery as they land, for months: `duch watch`.
 
 What has been done is known from the gallery alone. All chips of a scene are added in one commit, and a scene that is
-there with the same size, mtime and settings is not read again, so a watch may be killed at any time and the next one
-goes on.
+there with the same size, mtime and settings, and all its chips, is not read again, so a watch may be killed at any
+time and the next one goes on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from duch.sources import ImageFile
 
 from .coding import CodedScene, code_scene
 from .incoming import Incoming, Look
-from .ingest import store_scene
+from .ingest import is_current, store_scene
 from .settings import ChipSettings
 from .stac import SceneSource, item_beside
 from .waiting import Stop, Stopped, patiently
@@ -35,7 +35,6 @@ from .waiting import Stop, Stopped, patiently
 if TYPE_CHECKING:
     from duch.encoder import Encoder
     from duch.logfmt import EventLog, Level
-    from duch.tile import Tile
 
 _ONCE_LIMIT = 10.0  # seconds that a single pass waits for the gallery; a service waits for ever
 _Result = TypeVar("_Result")
@@ -166,13 +165,9 @@ class Watch:
 
     def _not_in_gallery(self, files: list[ImageFile]) -> list[ImageFile]:
         with closing(Catalog.open_to_read(catalog_of(self._gallery))) as catalog:
-            chips = [next(catalog.chips_of(self._uri(file)), None) for file in files]
-        new = []
-        for file, chip in zip(files, chips, strict=True):
-            if self._shows(chip, file):
-                self._incoming.done(file)
-            else:
-                new.append(file)
+            new = [file for file in files if not self._is_in(catalog, file)]
+        for file in set(files).difference(new):
+            self._incoming.done(file)
         if len(new) < len(files):
             self._log.event("info", "unchanged", scenes=len(files) - len(new))
         return new
@@ -238,7 +233,7 @@ class Watch:
         encoder = self._encoder
         # Not made anew: where its disk is away, the folder is empty.
         with GalleryWriter(self._gallery, fingerprint=encoder.bundle.fingerprint, n_bits=encoder.n_bits) as writer:
-            if self._shows(writer.chip_of(coded.uri), file):
+            if self._is_in(writer, file):
                 return None
             stored = store_scene(writer, coded)
             refresh_tables(writer)
@@ -271,10 +266,8 @@ class Watch:
             limit=_ONCE_LIMIT if self._once else math.inf,
         )
 
-    def _shows(self, chip: Tile | None, file: ImageFile) -> bool:
-        """Whether a chip in the gallery shows a file as it is, cut with these settings; then all its chips do."""
-        known = None if chip is None else (chip.size, chip.mtime_ns, chip.attributes.get("settings"))
-        return known == (file.size, file.mtime_ns, self._settings.digest)
+    def _is_in(self, gallery: GalleryWriter | Catalog, file: ImageFile) -> bool:
+        return is_current(gallery, self._uri(file), (file.size, file.mtime_ns), self._settings)
 
     def _is_as_seen(self, file: ImageFile) -> bool:
         try:
