@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def test_a_scene(tmp_path: Path, place: str) -> None:
 
 
 def test_a_rotated_scene_has_a_place(tmp_path: Path) -> None:
-    turned = transform_at("utm", 70, 60) * Affine.rotation(30) * Affine.scale(1, 2)
+    turned = Affine(8.66, 10, 499_650, 5, -17.3, 5_400_300)
     file = write_scene(tmp_path / "a.tif", (3, 60, 70), transform=turned)
     assert opened(file)[-1] == "EPSG:32633"
 
@@ -156,6 +157,30 @@ def test_damage_within_is_told_when_it_is_read(tmp_path: Path, capfd: pytest.Cap
     assert len(told) == 2
     assert told[0].startswith(f"{file} is damaged or cut off: ")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_flipped_bytes_give_pixels_or_one_line(tmp_path: Path, seed: int, capfd: pytest.CaptureFixture[str]) -> None:
+    generator = random.Random(seed)
+    known: dict[str, Any] = [{}, {"cog": True, "blocksize": 128}, {"tiled": False}, {"tags": {"a": "b"}}][seed % 4]
+    file = write_scene(tmp_path / "a.tif", (3, 60, 70), nodata=31000, **known)
+    whole = file.read_bytes()
+    told: list[str] = []
+    for _ in range(60):
+        content = bytearray(whole)
+        for _ in range(generator.choice((1, 2, 8))):
+            content[generator.choice((generator.randrange(600), -generator.randrange(1, 800)))] = generator.randrange(
+                256
+            )
+        file.write_bytes(content)
+        try:
+            with open_scene(file, ChipSettings(**RGB)) as scene:
+                scene.read_window(Window(0, 0, min(70, scene.width), min(60, scene.height)))
+        except SceneError as error:
+            told.append(str(error))
+    assert 0 < len(told) < 60
+    assert all("\n" not in line and line.startswith(str(file)) for line in told)
+    assert capfd.readouterr().out == ""
 
 
 def test_blocks_that_memory_does_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
