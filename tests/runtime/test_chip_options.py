@@ -79,6 +79,7 @@ def test_an_option_without_a_size_of_chips_is_refused(name: str) -> None:
         ("--chip 7", "wanted 8 to 16384"),
         ("--chip 64 --overlap 1", "wanted a share from 0 and below 1"),
         ("--chip 64 --overlap nan", "wanted a share from 0 and below 1"),
+        ("--chip 64 --overlap 0.999", "a chip of 64 pixels lies where the one before it does"),
         ("--chip 64 --bands 4,3", "wanted one or three numbers"),
         ("--chip 64 --bands 4,,2", "--bands is '4,,2'; wanted one or three numbers"),
         ("--chip 64 --bands 4;3;2", "--bands is '4;3;2'; wanted one or three numbers"),

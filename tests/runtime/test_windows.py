@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from duch.errors import SceneError
 from duch.geo.settings import ChipSettings
-from duch.geo.windows import MOST_PIXELS, Grid, grid_of
+from duch.geo.windows import MOST_CHIPS, MOST_PIXELS, Grid, grid_of
 from duch.ids import Window
 
 SIDES = st.integers(1, 90)
@@ -119,3 +119,9 @@ def test_a_ground_sampling_distance_that_is_not_known(own: Any) -> None:
 def test_a_chip_too_large_for_memory(own: float) -> None:
     with pytest.raises(SceneError, match=rf"pixels of a\.tif; wanted at most {MOST_PIXELS:,} .* coarser copy"):
         grid_of(100, 100, ChipSettings(gsd=1000), gsd=(own, own), name="a.tif")
+
+
+def test_more_chips_than_memory_holds() -> None:
+    assert len(grid_of(8 * MOST_CHIPS, 8, ChipSettings(size=8))) == MOST_CHIPS
+    with pytest.raises(SceneError, match=r"a\.tif would be cut into 500,001 chips; wanted at most 500,000"):
+        grid_of(8 * MOST_CHIPS + 8, 8, ChipSettings(size=8), name="a.tif")

@@ -60,8 +60,13 @@ class ChipSettings:
     def __post_init__(self) -> None:
         if not 8 <= self.size <= _MOST_PIXELS:
             raise ConfigError(f"the chip is {self.size} pixels; wanted 8 to {_MOST_PIXELS}")
-        if not 0 <= self.overlap < 1 or self.stride < 1:
+        if not 0 <= self.overlap < 1:
             raise ConfigError(f"the overlap is {self.overlap}; wanted a share from 0 and below 1, such as 0.25")
+        if self.stride < 1:
+            raise ConfigError(
+                f"with an overlap of {self.overlap} a chip of {self.size} pixels lies where the one before it does; "
+                "wanted less, such as 0.25"
+            )
         if self.edge not in ("shift", "pad", "drop"):
             raise ConfigError(f"the edge rule is {self.edge!r}; wanted shift, pad or drop")
         if self.bands is not None and (len(self.bands) not in (1, 3) or min(self.bands) < 1):

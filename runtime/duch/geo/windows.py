@@ -13,6 +13,8 @@ from .settings import ChipSettings, Edge
 
 # Pixels of a scene in one chip: 5,792 a side. A chip and what its resampling needs then take below 1 GB.
 MOST_PIXELS = 2**25
+# In a scene. What is known of its chips is in memory until all of them are stored: 2.4 kB each, 1.3 GB.
+MOST_CHIPS = 500_000
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def grid_of(
         name: of the scene, for errors.
 
     Raises:
-        SceneError: the scene's ground sampling distance is needed and not known, or a chip would be too large.
+        SceneError: the scene's ground sampling distance is needed and not known, or chips would be too large or too
+            many.
     """
     across = down = settings.size
     if settings.gsd is not None:
@@ -77,7 +80,13 @@ def grid_of(
         _starts(length, side, max(1, round(side * (1 - settings.overlap))), settings.edge)
         for length, side in ((width, across), (height, down))
     )
-    return Grid(lefts, tops, across, down)
+    grid = Grid(lefts, tops, across, down)
+    if len(grid) > MOST_CHIPS:
+        raise SceneError(
+            f"{name} would be cut into {len(grid):,} chips; wanted at most {MOST_CHIPS:,}, so larger ones, less overlap, "
+            "or the scene in parts"
+        )
+    return grid
 
 
 def _starts(length: int, side: int, stride: int, edge: Edge) -> Sequence[int]:
