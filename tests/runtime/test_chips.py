@@ -21,7 +21,7 @@ from duch.ids import Window
 
 from .some_scenes import ramp, rasterio, write_scene
 
-from duch.geo import chips  # isort: skip
+from duch.geo import rows  # isort: skip
 from duch.geo.chips import count_chips, read_chip, read_chips  # isort: skip
 from duch.geo.raster import open_scene  # isort: skip
 
@@ -142,7 +142,7 @@ def test_same_as_from_memory(
         values[1, :, width // 2 :] = 0
     file = write_scene(folder / "a.tif", values, nodata=0, tiled=tiled, blocksize=blocksize)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chips, "_ROWS_BYTES", rows_bytes)
+        patch.setattr(rows, "_ROWS_BYTES", rows_bytes)
         check(file, wanted)
 
 

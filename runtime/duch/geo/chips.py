@@ -5,7 +5,7 @@ Shapes: n chips of a batch; s their side after resampling; h, w rows and columns
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,16 +20,14 @@ from duch.ids import Window
 from .bands import check_bands, is_8_bits, read_window
 from .gdal import gdal_errors, open_raster
 from .raster import Scene
+from .rows import Rows, sections, seen
 from .settings import ChipSettings, Range
-from .values import to_pixels
 from .windows import MOST_PIXELS, Grid, grid_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_ROWS_BYTES = 2**26  # of the rows that are kept while chips are cut from them
 _BATCH_BYTES = 2**26
-_MOST_BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,8 @@ def read_chips(scene: Scene, settings: ChipSettings, *, batch_size: int) -> Iter
     grid = _grid(scene, settings)
     most = max(1, min(batch_size, _BATCH_BYTES // (3 * settings.size**2)))
     batch = _Batch(most, settings.size)
-    for lefts in _sections(scene, grid):
-        rows = _Rows(scene, lefts[0], lefts[-1] + grid.width)
+    for lefts in sections(scene, grid):
+        rows = Rows(scene, lefts[0], lefts[-1] + grid.width)
         for top in grid.tops:
             rows.move_to(top, top + grid.height)
             for left in lefts:
@@ -116,7 +114,7 @@ def read_chip(path: Path, window: Window, attributes: Mapping[str, Any]) -> Imag
                 f"{name} has {dataset.width} x {dataset.height} pixels; wanted the chip "
                 f"{window.x},{window.y},{window.w},{window.h}"
             )
-        return Image.fromarray(_chip(*_seen(*read_window(dataset, bands, inside, name), ranges), window, size))
+        return Image.fromarray(_chip(*seen(*read_window(dataset, bands, inside, name), ranges), window, size))
 
 
 def _how_it_was_read(attributes: Mapping[str, Any], name: str) -> tuple[tuple[int, ...], tuple[Range, ...] | None, int]:
@@ -137,17 +135,6 @@ def _inside(window: Window, width: int, height: int) -> Window:
     """The part of a window that lies in the scene."""
     left, top = max(window.x, 0), max(window.y, 0)
     return Window(left, top, min(window.x + window.w, width) - left, min(window.y + window.h, height) - top)
-
-
-def _seen(
-    values: NDArray[Any], valid: NDArray[np.bool_], ranges: tuple[Range, ...] | None
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Pixels of what is read, and where any band has data.
-
-    Shape: (bands, rows, columns), twice -> (rows, columns, 3), (rows, columns).
-    """
-    has_data: NDArray[np.bool_] = np.any(valid, axis=0)
-    return to_pixels(values, valid, ranges), has_data
 
 
 def _chip(pixels: NDArray[np.uint8], has_data: NDArray[np.bool_], window: Window, size: int) -> NDArray[np.uint8]:
@@ -191,26 +178,6 @@ def _grid(scene: Scene, settings: ChipSettings) -> Grid:
     return grid_of(scene.width, scene.height, settings, gsd=gsd, name=display_path(scene.path))
 
 
-def _block_rows(scene: Scene) -> int:
-    """Rows in the blocks of the file; 1 where they are too many to be read at once."""
-    rows = max(int(scene.dataset.block_shapes[band - 1][0]) for band in scene.bands)
-    return rows if rows <= _MOST_BLOCK_ROWS else 1
-
-
-def _sections(scene: Scene, grid: Grid) -> Iterator[Sequence[int]]:
-    """The columns at which chips begin, in groups whose rows fit into memory."""
-    pixel = sum(np.dtype(scene.dataset.dtypes[band - 1]).itemsize + 1 for band in scene.bands)
-    across = _ROWS_BYTES // (pixel * (min(grid.height, scene.height) + _block_rows(scene)))
-    lefts = grid.lefts
-    first = 0
-    for place, left in enumerate(lefts):
-        if place > first and left + grid.width - lefts[first] > across:
-            yield lefts[first:place]
-            first = place
-    if lefts:
-        yield lefts[first:]
-
-
 class _Batch:
     """Chips, copied as they come: a view would hold the rows that it is cut from, whole."""
 
@@ -226,41 +193,3 @@ class _Batch:
 
     def done(self) -> ChipBatch:
         return ChipBatch(self.windows, self._pixels[: len(self.windows)], np.array(self._nodata))
-
-
-class _Rows:
-    """Rows of a section of a scene. They are read by whole blocks, and kept for the chips below that share them.
-
-    Kept are pixels: made once, and smaller than the values.
-    """
-
-    def __init__(self, scene: Scene, left: int, right: int) -> None:
-        self._scene, self._left, self._right = scene, left, min(right, scene.width)
-        self._block = _block_rows(scene)
-        self._top = self._bottom = 0
-        self._kept: list[tuple[NDArray[np.uint8], NDArray[np.bool_]]] = []
-
-    def move_to(self, top: int, bottom: int) -> None:
-        """Have the rows from `top` on and before `bottom`, as far as the scene has them; never goes back."""
-        if self._bottom <= top:
-            self._kept, self._top = [], top
-        else:
-            ((pixels, has_data),) = self._kept
-            self._kept, self._top = [(pixels[top - self._top :], has_data[top - self._top :])], top
-        start = max(self._bottom, top)
-        if min(bottom, self._scene.height) <= start:
-            return
-        end = min(-(-bottom // self._block) * self._block, self._scene.height)
-        window = Window(self._left, start, self._right - self._left, end - start)
-        self._kept.append(_seen(*self._scene.read_window(window), self._scene.ranges))
-        self._bottom = end
-        if len(self._kept) > 1:
-            pixels_of, has_data_of = zip(*self._kept, strict=True)
-            self._kept = [(np.concatenate(pixels_of), np.concatenate(has_data_of))]
-
-    def part(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Pixels of a chip in these rows, and where they have data; without what lies beyond the scene."""
-        ((pixels, has_data),) = self._kept
-        rows = slice(window.y - self._top, window.y - self._top + window.h)
-        columns = slice(window.x - self._left, window.x - self._left + window.w)
-        return pixels[rows, columns], has_data[rows, columns]
