@@ -83,8 +83,8 @@ def grid_of(
     grid = Grid(lefts, tops, across, down)
     if len(grid) > MOST_CHIPS:
         raise SceneError(
-            f"{name} would be cut into {len(grid):,} chips; wanted at most {MOST_CHIPS:,}, so larger ones, less overlap, "
-            "or the scene in parts"
+            f"{name} would be cut into {len(grid):,} chips; wanted at most {MOST_CHIPS:,}, so larger ones, "
+            "less overlap, or the scene in parts"
         )
     return grid
 
