@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 def path_of(hit: Hit, root: str | os.PathLike[str] | None) -> Path | None:
     """The image file of a hit, or its scene, below a root; None for a text, and where the file is missing."""
-    if root is None or hit.uri is None or "\0" in hit.uri:
+    if root is None or hit.uri is None:
         return None
     path = Path(root) / id_to_path(hit.uri)
-    return path if path.is_file() else None
+    # Not Path.is_file: a name that is too long, or a folder that may not be entered, is an error to it.
+    return path if os.path.isfile(path) else None
 
 
 def picture_of(hit: Hit) -> Image.Image:

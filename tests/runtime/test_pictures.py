@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from duch.errors import ImageError
-from duch.pictures import picture_of
+from duch.pictures import path_of, picture_of
 from duch.tile import Hit
 
 from .some_hits import some_hit
@@ -88,6 +88,13 @@ def test_a_scene_that_is_gone_is_told(scene: Path) -> None:
     scene.unlink()
     with pytest.raises(ImageError, match=r"scene\.tif"):
         picture_of(chip_of(scene, "0,0,32,32", **HOW))
+
+
+@pytest.mark.parametrize("uri", ["gone.png", "folder", "loop", f"{'x' * 300}.png", "nul%00.png"])
+def test_a_hit_whose_file_is_not_to_be_had_has_no_path(uri: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    assert path_of(some_hit(uri=uri), tmp_path) is None
 
 
 def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
