@@ -30,6 +30,12 @@ def short_time(time_us: int | None) -> str | None:
     return None if text is None else f"{text[:10]} {text[11:16]} UTC"
 
 
+def is_on_map(footprint: BBox) -> bool:
+    """Whether a bounding box is one in degrees; a gallery may come from anywhere. Longitudes up to 360 are known."""
+    west, south, east, north = footprint
+    return -90 <= south <= north <= 90 and max(abs(west), abs(east)) <= 360
+
+
 def centre_of(footprint: BBox) -> tuple[float, float]:
     """Longitude from -180 to 180 and latitude of the middle of a bounding box, in degrees."""
     west, south, east, north = footprint
@@ -40,8 +46,11 @@ def centre_of(footprint: BBox) -> tuple[float, float]:
 
 
 def place_text(footprint: BBox | None) -> str | None:
-    """The middle of a bounding box, such as 47.37 N 8.54 E; the smaller the box, the more decimals."""
-    if footprint is None:
+    """The middle of a bounding box, such as 47.37 N 8.54 E; the smaller the box, the more decimals.
+
+    None where there is none on the map.
+    """
+    if footprint is None or not is_on_map(footprint):
         return None
     height = footprint[3] - footprint[1]
     decimals = min(5, max(2, 1 + math.ceil(-math.log10(height)))) if height > 0 else 5

@@ -53,13 +53,9 @@ def footprint_map(hits: Sequence[Hit]) -> str:
 
 
 def _lines(hit: Hit) -> list[Line]:
-    """The lines of a hit's footprint; none where it has no place that could be drawn."""
+    """The lines of a hit's footprint; none where it has no place on the map."""
     geometry = geometry_of(hit)
-    if geometry is None:
-        return []
-    lines = list(_lines_in(geometry["coordinates"]))
-    on_the_map = all(abs(x) <= 360 and abs(y) <= 90 for line in lines for x, y in line)
-    return lines if on_the_map else []
+    return [] if geometry is None else list(_lines_in(geometry["coordinates"]))
 
 
 def _lines_in(coordinates: Sequence[Any]) -> Iterator[Line]:

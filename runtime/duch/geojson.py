@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from .captions import time_text
+from .captions import is_on_map, time_text
 from .tile import Hit, Tile
 
 _DECIMALS = 7  # of a degree: a centimetre
@@ -28,8 +28,8 @@ def feature_collection(hits: Iterable[Hit]) -> dict[str, Any]:
 
 def _feature(hit: Hit) -> dict[str, Any]:
     feature: dict[str, Any] = {"type": "Feature", "id": hit.id}
-    if hit.footprint is not None:
-        feature["bbox"] = bbox_of(hit)
+    if (bbox := bbox_of(hit)) is not None:
+        feature["bbox"] = bbox
     return {**feature, "geometry": geometry_of(hit), "properties": properties_of(hit)}
 
 
@@ -65,8 +65,13 @@ def renamed(attributes: Mapping[str, Any], taken: Container[str]) -> dict[str, A
 
 
 def bbox_of(tile: Tile | Hit) -> list[float] | None:
-    """West, south, east, north in degrees; west > east crosses the antimeridian, as RFC 7946, 5.2, has it."""
-    return None if tile.footprint is None else [round(float(edge), _DECIMALS) for edge in tile.footprint]
+    """West, south, east, north in degrees; west > east crosses the antimeridian, as RFC 7946, 5.2, has it.
+
+    None where it is not known, or off the map.
+    """
+    if tile.footprint is None or not is_on_map(tile.footprint):
+        return None
+    return [round(float(edge), _DECIMALS) for edge in tile.footprint]
 
 
 def geometry_of(tile: Tile | Hit) -> dict[str, Any] | None:
@@ -78,7 +83,8 @@ def geometry_of(tile: Tile | Hit) -> dict[str, Any] | None:
     polygons = _polygons(tile.attributes.get(_GEOMETRY))
     if polygons is not None:
         return _of_polygons(polygons)
-    return None if tile.footprint is None else _box(*(round(float(edge), _DECIMALS) for edge in tile.footprint))
+    bbox = bbox_of(tile)
+    return None if bbox is None else _box(*bbox)
 
 
 def _polygons(geometry: Any) -> list[list[Ring]] | None:

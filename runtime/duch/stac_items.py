@@ -66,8 +66,8 @@ def _item(hit: Hit, fingerprint: str, n_bits: int) -> dict[str, Any]:
         "id": item_id(hit.id),
         "geometry": geometry_of(hit),
     }
-    if hit.footprint is not None:
-        item["bbox"] = bbox_of(hit)
+    if (bbox := bbox_of(hit)) is not None:
+        item["bbox"] = bbox
     links, assets = [], {}
     if hit.uri is not None:
         scene = {"href": hit.uri}

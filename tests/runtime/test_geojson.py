@@ -71,6 +71,13 @@ def test_a_hit_without_a_place_has_no_geometry() -> None:
     assert feature["properties"]["text"] == "two ships"
 
 
+@pytest.mark.parametrize("footprint", [(0.0, -1e308, 1.0, 1e308), (400.0, 0.0, 401.0, 1.0), (0.0, 50.0, 1.0, 40.0)])
+def test_a_box_off_the_map_is_no_place(footprint: tuple[float, ...]) -> None:
+    feature = feature_collection([some_hit(footprint=footprint)])["features"][0]
+    assert feature["geometry"] is None
+    assert "bbox" not in feature
+
+
 def test_the_outline_is_told_rather_than_the_box() -> None:
     hit = boxed(8, 47, 9, 48, geometry=SQUARE)
     assert geometry_of(hit) == SQUARE

@@ -89,6 +89,12 @@ def test_a_tile_without_a_time_or_a_place_is_still_an_item() -> None:
     assert item["stac_extensions"] == []
 
 
+def test_a_box_off_the_map_is_no_place() -> None:
+    (item,) = items(some_hit(footprint=(0.0, -1e308, 1.0, 1e308)))
+    assert item["geometry"] is None
+    assert "bbox" not in item
+
+
 def test_a_sentence_is_an_item_without_a_file() -> None:
     (item,) = items(some_hit(modality="text", uri=None, text="two ships"))
     assert item["assets"] == {}
