@@ -165,12 +165,13 @@ def _wrap(text: str, font: Font, width: int, most: int) -> list[str]:
         elif len(lines) < most:
             lines.append(word)
         else:
-            lines[-1] = _cut(f"{lines[-1]} {word}", font, width)
+            lines[-1] = _cut(f"{lines[-1]} {word[:width]}", font, width)
             break
     return [line if font.getlength(line) <= width else _shorten(line, font, width) for line in lines]
 
 
 def _cut(text: str, font: Font, width: int) -> str:
+    """The text without its end; it is measured again for each letter that goes."""
     while text and font.getlength(text + "…") > width:
         text = text[:-1]
     return text.rstrip() + "…"

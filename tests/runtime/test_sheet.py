@@ -122,8 +122,17 @@ def test_a_string_is_a_sentence_even_if_it_names_a_file(red: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "word " * 10_000, "x" * 20_000, "line\nbreak\0", "où é 日本 💥", "\u202eabc", "% {0} <b>"],
-    ids=["empty", "long", "one long word", "control", "unicode", "right to left", "markup"],
+    [
+        "",
+        "word " * 10_000,
+        "x" * 20_000,
+        "word " * 50 + "x" * 300_000,
+        "line\nbreak\0",
+        "où é 日本 💥",
+        "\u202eabc",
+        "% {0} <b>",
+    ],
+    ids=["empty", "long", "one long word", "a long word at last", "control", "unicode", "right to left", "markup"],
 )
 @pytest.mark.parametrize("system_font", [True, False])
 def test_any_text_fits(text: str, system_font: bool, monkeypatch: pytest.MonkeyPatch) -> None:
