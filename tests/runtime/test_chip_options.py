@@ -76,7 +76,7 @@ def test_an_option_without_a_size_of_chips_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--chip 7", "wanted 8 to 16384"),
+        ("--chip 7", "wanted 8 to 5792"),
         ("--chip 64 --overlap 1", "wanted a share from 0 and below 1"),
         ("--chip 64 --overlap nan", "wanted a share from 0 and below 1"),
         ("--chip 64 --overlap 0.999", "a chip of 64 pixels lies where the one before it does"),

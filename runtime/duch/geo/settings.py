@@ -17,7 +17,7 @@ from .acquisition import check_pattern
 Edge = Literal["shift", "pad", "drop"]
 Range = tuple[float, float]
 
-_MOST_PIXELS = 16_384  # a side; more would be a slip of the keyboard
+_MOST_PIXELS = 5_792  # a side: 2^25 pixels, see `windows.MOST_PIXELS`
 
 
 @dataclass(frozen=True, kw_only=True)
