@@ -132,15 +132,19 @@ def index_scenes(
                 if is_current(writer, uri, _size_and_mtime(source.path), settings):
                     report.unchanged += 1
                 else:
-                    coded = code_scene(
-                        encoder,
-                        source if source.item is not None else SceneSource(source.path, item_beside(source.path)),
-                        settings,
-                        uri=uri,
-                        batch_size=batch_size,
-                        on_progress=partial(tell, done),
+                    # Held by no name, or the tiles of this scene would be in memory while the next one is coded.
+                    _add(
+                        writer,
+                        report,
+                        code_scene(
+                            encoder,
+                            source if source.item is not None else SceneSource(source.path, item_beside(source.path)),
+                            settings,
+                            uri=uri,
+                            batch_size=batch_size,
+                            on_progress=partial(tell, done),
+                        ),
                     )
-                    _count(report, coded, store_scene(writer, coded))
             except SceneError as error:
                 kept = "; its former chips are kept" if writer.chip_of(uri) is not None else ""
                 report.skipped.append((uri, _without_path(error, source.path) + kept))
@@ -206,7 +210,8 @@ def _without_path(error: SceneError, path: Path) -> str:
     return str(error).removeprefix(display_path(path)).lstrip(": ")
 
 
-def _count(report: ScenesReport, coded: CodedScene, stored: Appended) -> None:
+def _add(writer: GalleryWriter, report: ScenesReport, coded: CodedScene) -> None:
+    stored = store_scene(writer, coded)
     report.chips += len(coded.tiles)
     report.chips_removed += stored.removed
     report.chips_left_out += coded.left_out
