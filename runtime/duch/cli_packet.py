@@ -16,7 +16,7 @@ from .errors import BundleError, InputError
 from .hits_table import hit_as_json, hits_table
 from .options import PATH, Number, expect_fingerprint_option, filter_options, provider_options
 from .query_options import query_options, warn_of_unknown_words
-from .search_outputs import Outputs, output_options
+from .search_outputs import Outputs, check_out, output_options
 
 if TYPE_CHECKING:
     from .answer import Answer
@@ -68,7 +68,7 @@ def query(
     from .gallery import Gallery
     from .packet import QueryPacket
 
-    _check_stdout(out, raw=raw)
+    _check_out(out, gallery, raw=raw)
     with nullcontext() if gallery is None else Gallery.open(gallery, threads=threads) as opened:
         encoder = Encoder(
             open_bundle(bundle or _bundle_of(opened), expect_fingerprint=expect_fingerprint, check_all=False),
@@ -138,7 +138,7 @@ def answer(
     from .gallery import Gallery
 
     asked = _read_query(packet)
-    _check_stdout(out, raw=raw)
+    _check_out(out, gallery, raw=raw)
     with Gallery.open(gallery, threads=threads) as opened:
         found = answer_query(
             opened, asked, k, modality=modality, filters=filters, max_overlap=max_overlap, by_seq=by_seq
@@ -198,6 +198,7 @@ def _write_known(
 
     with Gallery.open(gallery) as opened:
         below = root or opened.root
+        outputs.check_tiles(opened, below)
         known = [
             None if hit is None else replace(hit, path=path_of(hit, below)) for hit in hits_of(received, opened, asked)
         ]
@@ -238,15 +239,19 @@ def _read(file: Path) -> bytes:
     return sys.stdin.buffer.read(_MOST_BYTES)
 
 
-def _check_stdout(out: Path | None, *, raw: bool) -> None:
-    """Refuse bytes that would garble a terminal or go nowhere, before a model is loaded.
+def _check_out(out: Path | None, gallery: Path | None, *, raw: bool) -> None:
+    """Refuse bytes that would garble a terminal, go nowhere or into the gallery, before a model is loaded.
 
     Raises:
-        InputError: stdout is a terminal, or closed.
+        InputError: stdout is a terminal, or closed; a file that cannot be, or is inside the gallery.
+        PermissionError: a folder that cannot be written to.
     """
-    if out is None and sys.stdout is None:
+    if out is not None:
+        check_out(out, gallery)
+        return
+    if sys.stdout is None:
         raise InputError("stdout is closed; wanted --out FILE, or > FILE")
-    if raw and out is None and sys.stdout.isatty():
+    if raw and sys.stdout.isatty():
         raise InputError("stdout is a terminal, and a packet is raw bytes; wanted --hex, --out FILE, or > FILE")
 
 

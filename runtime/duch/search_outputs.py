@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -19,6 +20,7 @@ from .errors import ConfigError, one_line
 from .options import PATH
 
 if TYPE_CHECKING:
+    from .gallery import Gallery
     from .preprocess import ImageSource
     from .tile import Hit
 
@@ -84,11 +86,13 @@ class Outputs:
         on_stdout = [f"--{name} -" for name in _TO_STDOUT if self._is_stdout(name)] + ["--json"] * self.as_json
         if len(on_stdout) > 1:
             raise ConfigError(f"{' and '.join(on_stdout)} both write to stdout; wanted a file for one of them")
+        if on_stdout and sys.stdout is None:  # as Python has it where the shell closed it
+            raise ConfigError(f"{on_stdout[0]} writes to stdout, which is closed; wanted it open, or a file")
         read = [path for path in inputs if path.exists()]
         taken: dict[Path, str] = {}
         for name, path in self.files.items():
             _check_suffix(name, path)
-            _check_place(path, gallery)
+            check_out(path, gallery)
             if path.exists() and any(path.samefile(other) for other in read):
                 raise ConfigError(
                     f"{display_path(path)} is read by the search, and --{name} would replace it; wanted another file"
@@ -99,6 +103,28 @@ class Outputs:
             from .exchange_parquet import pyarrow
 
             pyarrow()
+
+    def check_tiles(self, gallery: Gallery, root: Path | None) -> None:
+        """Refuse to draw over an image or a scene of the gallery. No other output has the name of one.
+
+        Args:
+            gallery: what is searched.
+            root: folder of its image files; None if it is not known.
+
+        Raises:
+            ConfigError: the sheet would replace one of them.
+        """
+        if self.sheet is None or root is None or not self.sheet.exists():
+            return
+        from .filters import Filters
+        from .ids import path_to_id
+        from .where import Comparison
+
+        uri = path_to_id(os.path.relpath(os.path.realpath(self.sheet), os.path.realpath(root)))
+        if gallery.count(filters=Filters(where=Comparison("uri", "=", uri))):
+            raise ConfigError(
+                f"{display_path(self.sheet)} is a file of the gallery, and --sheet would replace it; wanted another one"
+            )
 
     def write(self, query: str | ImageSource, hits: Sequence[Hit], *, fingerprint: str, n_bits: int) -> None:
         """Write all of them; each takes the place of an older file once it is whole.
@@ -167,17 +193,25 @@ def _check_suffix(name: str, path: Path) -> None:
         raise ConfigError(f"{shown} ends in {path.suffix!r}; wanted {' or '.join(_SUFFIXES[name])} for --{name}")
 
 
-def _check_place(path: Path, gallery: Path) -> None:
+def check_out(path: Path, gallery: Path | None) -> None:
+    """Refuse a file that could not be written, or that would lie inside the gallery.
+
+    Raises:
+        ConfigError: its folder is not there, it is a folder, or inside the gallery.
+        PermissionError: its folder cannot be written to.
+    """
     if not path.parent.is_dir():
         raise ConfigError(
             f"folder {display_path(path.parent)} does not exist, so {display_path(path)} cannot be written there"
         )
+    if path.is_dir():
+        raise ConfigError(f"{display_path(path)} is a folder; wanted a file")
+    if path.exists() and not path.is_file():
+        return  # such as /dev/stdout, which is written to and not replaced
     folder = path.resolve().parent
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(folder))
-    if path.is_dir():
-        raise ConfigError(f"{display_path(path)} is a folder; wanted a file")
-    if path.resolve().is_relative_to(gallery.resolve()):
+    if gallery is not None and path.resolve().is_relative_to(gallery.resolve()):
         raise ConfigError(f"{display_path(path)} is inside the gallery; wanted a file elsewhere")
 
 

@@ -220,6 +220,13 @@ def test_what_is_asked_wrongly(world: Path, tmp_path: Path, monkeypatch: pytest.
     fails(duch("query", "a river", "--gallery", some_gallery(tmp_path / "g"), "--bundle", TINY), "holds 64-bit codes")
     fails(duch("query", " ", "--bundle", TINY, "-o", tmp_path / "q"))
     assert not (tmp_path / "q").exists()
+    before = (world / "gallery" / "catalog.sqlite").read_bytes()
+    out = ("-o", world / "gallery" / "catalog.sqlite")
+    fails(duch("answer", world / "gallery", world / "q.bin", *out), "inside the gallery; wanted a file elsewhere")
+    fails(duch("query", "a river", "--bundle", TINY, "--gallery", world / "gallery", *out), "inside the gallery")
+    fails(duch("query", "a river", "--bundle", tmp_path / "none", "-o", tmp_path / "no" / "q"), "no does not exist")
+    assert (world / "gallery" / "catalog.sqlite").read_bytes() == before
+    assert duch("query", "a river", "--bundle", TINY, "-o", "/dev/null").exit_code == 0
     fails(duch("hits", tmp_path / "gone"), "No such file")
     fails(duch("hits", world / "q.bin"), "this is a query packet; wanted an answer packet")
     answer = works(duch("answer", world / "gallery", world / "q.bin"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from duch.bundle import read_bundle
 from duch.cli import main
 from duch.codes import pack_codes
 from duch.encoder import Encoder
+from duch.errors import ConfigError
 from duch.filters import time_us
 from duch.gallery import Gallery, Tile
 from duch.ids import Window, chip_id
@@ -137,6 +139,15 @@ def test_a_tile_finds_others_and_not_itself(world: Path) -> None:
     assert len(told["hits"]) == 7
     assert told["hits"][0]["rank"] == 1
     assert "s.tif#56,0,224,224" not in {hit["id"] for hit in told["hits"]}
+
+
+def test_pictures_of_named_tiles_are_those_below_the_root(world: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(world / "gallery", tmp_path / "gallery")  # its own root is not there
+    query = ("--tile", "red.png", "--not-tile", "blue.png")
+    told = found(copy, *query, "--root", world / "images", "--bundle", TINY)
+    assert [hit["distance"] for hit in told["hits"]] == [
+        hit["distance"] for hit in found(world / "gallery", *query)["hits"]
+    ]
 
 
 def test_bad_queries_are_one_line(world: Path) -> None:
@@ -302,6 +313,30 @@ def test_files_that_cannot_be_are_refused_before_the_model_is_loaded(world: Path
     ):
         fails(duch("search", world / "gallery", "a river", "--bundle", tmp_path / "none", *options), said)
     assert {file: file.read_bytes() for file in world.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["blue.png", "s.tif"])
+def test_files_of_the_gallery_are_not_drawn_over(world: Path, tmp_path: Path, name: str) -> None:
+    copy = shutil.copytree(world, tmp_path / "copy")
+    (copy / "images" / "s.tif").write_text("a scene")
+    (copy / "images" / "sheet.png").write_text("an older sheet")
+    (tmp_path / "link").symlink_to(copy / "images")
+    file = copy / "images" / name
+    before = file.read_bytes()
+    search = ("search", copy / "gallery", "a river", "--bundle", TINY)
+    fails(duch(*search, "--sheet", file), f"{name} is a file of the gallery, and --sheet would replace it")
+    fails(duch(*search, "--sheet", tmp_path / "link" / name), "is a file of the gallery")
+    assert file.read_bytes() == before
+    assert duch(*search, "--sheet", copy / "images" / "sheet.png").exit_code == 0
+
+
+def test_a_closed_stdout_is_told(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from duch.search_outputs import Outputs
+
+    monkeypatch.setattr("sys.stdout", None)
+    for outputs in (Outputs(as_json=True), Outputs(geojson=Path("-"))):
+        with pytest.raises(ConfigError, match="stdout, which is closed"):
+            outputs.check(world / "gallery", [])
 
 
 def test_the_area_of_a_search_is_not_replaced_by_its_hits(world: Path, tmp_path: Path) -> None:
