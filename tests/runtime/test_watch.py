@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 pytest.importorskip("rasterio", exc_type=ImportError)
 
 from duch.encoder import Encoder
-from duch.errors import BundleError, GalleryError, GalleryLockedError, GalleryMismatchError, InputError
+from duch.errors import BundleError, ConfigError, GalleryError, GalleryLockedError, GalleryMismatchError, InputError
 from duch.gallery import Gallery, GalleryWriter
 from duch.geo import waiting, watch
 from duch.geo.coding import CodedScene
@@ -283,6 +284,8 @@ def test_what_is_wrong_for_every_scene_is_told_before_anything_is_made(
         once(encoder, tmp_path / "file", tmp_path / "g")
     with pytest.raises(InputError, match="is not inside the root"):
         once(encoder, incoming, tmp_path / "g", root=tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="'nonsense' is no coordinate system"):
+        once(encoder, incoming, tmp_path / "g", settings=replace(SETTINGS, crs="nonsense"))
     assert not (tmp_path / "g").exists()
     with pytest.raises(GalleryError, match="wanted a gallery"):
         once(encoder, incoming, tmp_path)

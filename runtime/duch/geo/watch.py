@@ -95,11 +95,16 @@ class Watch:
 
         Raises:
             InputError: no such folder, or it is outside the root.
+            ConfigError: the settings name no coordinate system that there is.
             MissingPackageError: rasterio is not installed.
         """
         with needs_extra("geo", "duch watch"):
             import rasterio  # noqa: F401
+        from .georeference import crs_of
+
         check_batch_size(batch_size)
+        if settings.crs is not None:
+            crs_of(settings.crs)
         self._folder, self._gallery = Path(os.path.realpath(incoming_folder)), Path(gallery_folder)
         if not self._folder.is_dir():
             what = "is a file" if self._folder.exists() else "does not exist"
