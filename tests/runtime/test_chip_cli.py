@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from duch.cli import main
+from duch.cli_common import scenes_bar
+from duch.geo.ingest import ScenesProgress
 
 from .some_scenes import ramp, write_scene
 
@@ -137,6 +141,23 @@ def test_chips_that_were_removed_come_back_as_removed_images_do(scenes: Path, tm
     assert index(scenes, tmp_path / "g").stdout.endswith("scenes 0 added, 1 replaced, 1 unchanged; 4 chips added\n")
     write_scene(scenes / name, ramp(3, 64, 96, "uint8"), colors=("red", "green", "blue"))
     assert index(scenes, tmp_path / "g").stdout.endswith("scenes 0 added, 1 replaced, 1 unchanged; 6 chips added\n")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_tells_chips_and_scenes_and_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with scenes_bar() as on_progress:
+        for scenes, part, chips in ((0, 0.0, 0), (0, 0.5, 1000), (1, 0.0, 1500), (1, 0.99, 2500), (3, 0.0, 2500)):
+            on_progress(ScenesProgress(scenes, 3, part, chips))
+    shown = terminal.getvalue()
+    assert [word in shown for word in ("1,500 chips", "scene 2/3", "2,500 chips", "/s, ")] == [True] * 4
+    percents = [int(text) for text in re.findall(r"(\d+)%", shown)]
+    assert percents == sorted(percents)
+    assert percents[-1] == 100
 
 
 @pytest.mark.parametrize(
