@@ -262,6 +262,17 @@ def test_batches_of_large_chips_are_small(tmp_path: Path) -> None:
         assert [len(batch.windows) for batch in read_chips(scene, wanted, batch_size=64)] == [1, 1, 1]
 
 
+def test_rows_without_data_are_heard_of(tmp_path: Path) -> None:
+    values = np.zeros((1, 96, 64), dtype=np.uint8)
+    values[:, 32:64] = 1
+    file = write_scene(tmp_path / "a.tif", values, nodata=0)
+    wanted = ChipSettings(size=32, bands=(1,))
+    with open_scene(file, wanted) as scene:
+        batches = [(batch.windows, batch.pixels.shape) for batch in read_chips(scene, wanted, batch_size=64)]
+    kept = [Window(0, 32, 32, 32), Window(32, 32, 32, 32)]
+    assert batches == [([], (0, 32, 32, 3)), ([], (0, 32, 32, 3)), (kept, (2, 32, 32, 3))]
+
+
 def test_a_scene_that_breaks_off_gives_an_error_not_black_chips(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(1, 999, (3, 200, 130), dtype=np.uint16)
     file = write_scene(tmp_path / "a.tif", values, blocksize=64)

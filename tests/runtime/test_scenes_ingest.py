@@ -339,6 +339,21 @@ def test_scenes_without_data_are_named_and_are_no_failure(tmp_path: Path, encode
     assert chips(tmp_path / "g") == {}
 
 
+@pytest.mark.parametrize("size", [SIDE, 24])
+def test_the_work_can_be_ended_in_a_scene_without_data(tmp_path: Path, encoder: Encoder, size: int) -> None:
+    write_scene(tmp_path / "a.tif", np.zeros((3, 96, 64), dtype=np.uint8), nodata=0, colors=RGB)
+    calls = []
+    settings = ChipSettings(size=size)
+    code_scene(
+        encoder,
+        SceneSource(tmp_path / "a.tif"),
+        settings,
+        uri="a.tif",
+        on_progress=lambda part, chips: calls.append(chips),
+    )
+    assert calls == [0] * (1 + 96 // size)  # at the beginning, and after every row of chips
+
+
 def test_without_a_usable_scene_no_gallery_is_made(tmp_path: Path, encoder: Encoder) -> None:
     gallery = tmp_path / "g"
     (tmp_path / "empty").mkdir()

@@ -59,7 +59,8 @@ def read_chips(scene: Scene, settings: ChipSettings, *, batch_size: int) -> Iter
     """Cut a scene into chips, without those that have too little data.
 
     Row by row; a scene too wide for that in sections from left to right, each of them row by row. A block of the file
-    is read once, or once for each section that meets it.
+    is read once, or once for each section that meets it. A row of which no chip is kept is an empty batch, so that
+    whoever wants to stop can do so in a scene without data too.
 
     Args:
         scene: open.
@@ -76,16 +77,20 @@ def read_chips(scene: Scene, settings: ChipSettings, *, batch_size: int) -> Iter
         rows = Rows(scene, lefts[0], lefts[-1] + grid.width)
         for top in grid.tops:
             rows.move_to(top, top + grid.height)
+            n_kept = 0
             for left in lefts:
                 window = Window(left, top, grid.width, grid.height)
                 pixels, has_data = rows.part(window)
                 nodata = 1 - np.count_nonzero(has_data) / (window.w * window.h)
                 if nodata > settings.max_nodata:
                     continue
+                n_kept += 1
                 batch.add(window, _chip(pixels, has_data, window, settings.size), nodata)
                 if len(batch.windows) == most:
                     yield batch.done()
                     batch = _Batch(most, settings.size)
+            if not n_kept:
+                yield _Batch(0, settings.size).done()
     if batch.windows:
         yield batch.done()
 

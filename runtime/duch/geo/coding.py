@@ -104,11 +104,12 @@ def _batches(
     with open_scene(source.path, settings, source.item) as scene:
         n_chips = count_chips(scene, settings)
         shared = _shared(scene, settings, uri)
-        yield _Batch([], np.empty((0, image.size, image.size, 3), dtype=np.uint8), n_chips)
+        none = np.empty((0, image.size, image.size, 3), dtype=np.uint8)
+        yield _Batch([], none, n_chips)
         for chips in read_chips(scene, settings, batch_size=batch_size):
             pixels = chips.pixels
             if settings.size != image.size:
-                pixels = np.stack([image_to_pixels(chip, image) for chip in pixels])
+                pixels = np.stack([image_to_pixels(chip, image) for chip in pixels]) if len(pixels) else none
             yield _Batch(_tiles(scene, shared, chips), pixels, n_chips)
 
 
