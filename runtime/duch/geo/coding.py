@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duch.codes import PackedCodes
-from duch.ids import chip_id
+from duch.ids import Window, chip_id
 from duch.preprocess import ImagePreprocessing, image_to_pixels
 from duch.tile import Tile
 
@@ -25,7 +25,7 @@ from .settings import ChipSettings
 if TYPE_CHECKING:
     from duch.encoder import Encoder
 
-    from .chips import ChipBatch
+    from .footprint import Footprint
     from .raster import Scene
     from .stac import SceneSource
 
@@ -51,10 +51,17 @@ class CodedScene:
     left_out: int
 
 
+class _Chip(NamedTuple):
+    window: Window
+    nodata: float
+    place: Footprint | None
+
+
 class _Batch(NamedTuple):
-    tiles: list[Tile]
+    chips: list[_Chip]
     pixels: NDArray[np.uint8]  # (n, s, s, 3)
-    n_chips: int  # of the whole scene
+    scene: Tile  # what is known of all chips
+    n_chips: int  # of the scene
 
 
 def code_scene(
@@ -80,41 +87,44 @@ def code_scene(
         SceneError: the scene cannot be read, or changed while it was read.
         ConfigError: the settings do not fit it.
     """
-    tiles: list[Tile] = []
+    chips: list[_Chip] = []
     codes: list[PackedCodes] = []
-    n_chips = 0
     with _ahead(_batches(source, settings, uri, encoder.image, batch_size)) as batches:
         for batch in batches:
-            n_chips = batch.n_chips
             codes.append(encoder.encode_pixels(batch.pixels))
-            tiles += batch.tiles
+            chips += batch.chips
             if on_progress is not None:
-                on_progress(len(tiles) / max(1, n_chips), len(tiles))
+                on_progress(len(chips) / max(1, batch.n_chips), len(chips))
     # By their number an ingest sees that one of them was taken out since.
-    tiles = [replace(tile, attributes={**tile.attributes, "scene_chips": len(tiles)}) for tile in tiles]
-    return CodedScene(uri, tiles, np.concatenate(codes), n_chips - len(tiles))
+    scene = replace(batch.scene, attributes={**batch.scene.attributes, "scene_chips": len(chips)})
+    return CodedScene(uri, [_tile(scene, chip) for chip in chips], np.concatenate(codes), batch.n_chips - len(chips))
 
 
 def _batches(
     source: SceneSource, settings: ChipSettings, uri: str, image: ImagePreprocessing, batch_size: int
 ) -> Generator[_Batch, None, None]:
     from .chips import count_chips, read_chips
+    from .footprint import footprints
     from .raster import open_scene
 
     with open_scene(source.path, settings, source.item) as scene:
         n_chips = count_chips(scene, settings)
-        shared = _shared(scene, settings, uri)
+        known = _tile_of_scene(scene, settings, uri)
         none = np.empty((0, image.size, image.size, 3), dtype=np.uint8)
-        yield _Batch([], none, n_chips)
+        yield _Batch([], none, known, n_chips)
         for chips in read_chips(scene, settings, batch_size=batch_size):
             pixels = chips.pixels
             if settings.size != image.size:
                 pixels = np.stack([image_to_pixels(chip, image) for chip in pixels]) if len(pixels) else none
-            yield _Batch(_tiles(scene, shared, chips), pixels, n_chips)
+            places = (
+                [None] * len(pixels) if scene.georeference is None else footprints(scene.georeference, chips.windows)
+            )
+            seen = [_Chip(*chip) for chip in zip(chips.windows, chips.nodata.tolist(), places, strict=True)]
+            yield _Batch(seen, pixels, known, n_chips)
 
 
-def _shared(scene: Scene, settings: ChipSettings, uri: str) -> Tile:
-    """What is known of all chips of a scene, as the tile of the scene."""
+def _tile_of_scene(scene: Scene, settings: ChipSettings, uri: str) -> Tile:
+    """What is known of all chips of a scene."""
     known: dict[str, Any] = dict(scene.acquisition.attributes)
     if scene.georeference is not None:
         across, down = scene.georeference.gsd
@@ -133,23 +143,17 @@ def _shared(scene: Scene, settings: ChipSettings, uri: str) -> Tile:
     )
 
 
-def _tiles(scene: Scene, shared: Tile, chips: ChipBatch) -> list[Tile]:
-    from .footprint import footprints
-
-    tiles = [
-        replace(shared, id=chip_id(shared.id, window), attributes={**shared.attributes, "nodata": round(share, 4)})
-        for window, share in zip(chips.windows, chips.nodata.tolist(), strict=True)
-    ]
-    if scene.georeference is None:
-        return tiles
-    places = footprints(scene.georeference, chips.windows)
-    return [
-        # A chip may show no ground: the sky beside the Earth's disk, as a geostationary satellite sees it.
-        tile
-        if place is None
-        else replace(tile, footprint=place.bbox, attributes={**tile.attributes, "geometry": place.geometry})
-        for tile, place in zip(tiles, places, strict=True)
-    ]
+def _tile(scene: Tile, chip: _Chip) -> Tile:
+    attributes = {**scene.attributes, "nodata": round(chip.nodata, 4)}
+    # A chip may show no ground: the sky beside the Earth's disk, as a geostationary satellite sees it.
+    if chip.place is not None:
+        attributes["geometry"] = chip.place.geometry
+    return replace(
+        scene,
+        id=chip_id(scene.id, chip.window),
+        footprint=None if chip.place is None else chip.place.bbox,
+        attributes=attributes,
+    )
 
 
 @contextmanager
