@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .captions import distance_text, place_text, short_time, time_text
 from .display import display_path, printable
-from .errors import ImageError
+from .errors import ConfigError, ImageError
 from .footprint_map import footprint_map
 from .html_style import SCRIPT, STYLE
 from .pictures import picture_of
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 _THUMBNAIL = 200  # pixels a side
 _QUALITY = 78  # of JPEG: 50 thumbnails are about half a megabyte
-_MOST_OF_VALUE = 300  # characters of an attribute that are shown
+_MOST_HITS = 10_000  # a hundred megabytes, which a browser still opens
+_MOST_OF_VALUE = 300  # characters of an attribute or an id that are shown
+_MOST_OF_SENTENCE = 2_000
 
 
 def html_page(query: str | ImageSource, hits: Sequence[Hit]) -> str:
@@ -45,8 +47,11 @@ def html_page(query: str | ImageSource, hits: Sequence[Hit]) -> str:
         hits: in the order of their ranks, as a `Retriever` gives them.
 
     Raises:
+        ConfigError: more hits than a browser can show.
         ImageError: the image of the query cannot be read.
     """
+    if len(hits) > _MOST_HITS:
+        raise ConfigError(f"a page of {len(hits):,} hits; wanted at most {_MOST_HITS:,}, by a smaller -k")
     name, head = _head(query)
     cards = "".join(map(_card, hits))
     drawn = footprint_map(hits)
@@ -85,6 +90,8 @@ def _summary(hits: Sequence[Hit]) -> str:
     if len(hits) == 1:
         return f"1 hit, {distance_text(hits[0])} away"
     nearest, farthest = (pick(hit.distance for hit in hits) for pick in (min, max))
+    if nearest == farthest:
+        return f"{len(hits):,} hits, each {distance_text(hits[0])} away"
     return f"{len(hits):,} hits, {nearest} to {farthest} bits away"
 
 
@@ -115,7 +122,7 @@ def _card(hit: Hit) -> str:
 
 def _thumbnail(hit: Hit) -> str:
     if hit.modality == "text":
-        return f"<blockquote>{_text(hit.text or '')}</blockquote>"
+        return f"<blockquote>{_text(_cut(hit.text or '', _MOST_OF_SENTENCE))}</blockquote>"
     if hit.path is None:
         return "<p class=none>missing</p>"
     try:
@@ -136,12 +143,17 @@ def _img(picture: Image.Image, alt: str) -> str:
 
 def _value(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return _text(text if len(text) <= _MOST_OF_VALUE else text[:_MOST_OF_VALUE] + "…")
+    return _text(_cut(text, _MOST_OF_VALUE))
 
 
 def _path_text(tile_id: str) -> str:
     """An id, which a narrow card breaks behind the separators of a path."""
-    return f"<bdi>{'<wbr>'.join(map(escape, re.split('(?<=[/_#])', printable(tile_id))))}</bdi>"
+    parts = re.split("(?<=[/_#])", printable(_cut(tile_id, _MOST_OF_VALUE)))
+    return f"<bdi>{'<wbr>'.join(map(escape, parts))}</bdi>"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + "…"
 
 
 def _text(text: str) -> str:

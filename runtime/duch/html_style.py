@@ -48,8 +48,8 @@ figcaption { margin-top: 8px; font-size: 13px; }
 .cards li:is(:hover, :target, .on) { border-color: var(--on); box-shadow: 0 0 0 1px var(--on); }
 .cards img, .none, .cards blockquote { width: 100%; height: auto; aspect-ratio: 1; }
 .none { display: grid; place-items: center; background: var(--empty); }
-.cards blockquote { display: grid; align-items: center; padding: 12px; overflow: hidden; background: var(--card);
-  border-left: 4px solid var(--accent); font-size: 15px; }
+.cards blockquote { display: grid; align-items: safe center; padding: 12px; overflow: auto; overflow-wrap: anywhere;
+  background: var(--card); border-left: 4px solid var(--accent); font-size: 15px; }
 .rank { display: flex; justify-content: space-between; margin-top: 8px; }
 .rank b { color: var(--ink); font-size: 15px; }
 .id { overflow-wrap: anywhere; }

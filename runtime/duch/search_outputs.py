@@ -232,7 +232,7 @@ def _draw(path: Path, query: str | ImageSource, hits: Sequence[Hit]) -> None:
     with replacing(path) as file:
         try:
             sheet.save(file, Image.EXTENSION[path.suffix.lower()])
-        except OSError:
-            raise
         except Exception as error:  # what a format cannot hold, its writer says in its own way
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
             raise ConfigError(f"{display_path(path)} cannot be drawn: {one_line(error)}; wanted .png") from error

@@ -24,6 +24,7 @@ _GAP = 18
 _LABEL = 46  # height of the two lines under a tile: rank and distance, then the id
 _LINE = 18  # of each further one: place, time
 _RADIUS = 8
+_MOST_HEIGHT = 65_500  # pixels: what JPEG can hold, a quarter of a gigabyte in memory, some 1,000 hits
 _SMOOTH = 4  # masks of rounded corners are drawn this much larger and scaled down
 
 _PAPER, _CARD, _EMPTY = "#f5f6f8", "#e4ebf8", "#d9dce1"
@@ -48,7 +49,7 @@ def contact_sheet(
         tile_size: side of a tile, in pixels.
 
     Raises:
-        ConfigError: less than one column, or tiles too small to read.
+        ConfigError: less than one column, tiles too small to read, or more hits than a picture has room for.
         ImageError: the image of the query cannot be read.
     """
     if columns < 1:
@@ -62,6 +63,11 @@ def contact_sheet(
     rows = -(-len(hits) // columns)
     row_height = tile_size + _LABEL + _LINE * max((len(_known(hit)) for hit in hits), default=0) + _GAP
     height = head.height + (rows * row_height - _GAP if rows else 40) + _MARGIN
+    if height > _MOST_HEIGHT:
+        raise ConfigError(
+            f"a sheet of {len(hits):,} hits has {height:,} pixels from top to bottom, wanted at most {_MOST_HEIGHT:,}: "
+            "fewer hits, or a page of HTML"
+        )
     sheet = Image.new("RGB", (width, height), _PAPER)
     sheet.paste(head, (0, 0))
     draw = ImageDraw.Draw(sheet)
@@ -149,10 +155,16 @@ def _known(hit: Hit) -> list[str]:
 
 
 def _paste_rounded(sheet: Image.Image, tile: Image.Image, at: tuple[int, int]) -> None:
-    large = Image.new("L", (tile.width * _SMOOTH, tile.height * _SMOOTH), 0)
+    sheet.paste(tile, at, _rounded(tile.size))
+
+
+@cache
+def _rounded(size: tuple[int, int]) -> Image.Image:
+    """The mask of a tile with rounded corners."""
+    large = Image.new("L", (size[0] * _SMOOTH, size[1] * _SMOOTH), 0)
     box = (0, 0, large.width - 1, large.height - 1)
     ImageDraw.Draw(large).rounded_rectangle(box, _RADIUS * _SMOOTH, fill=255)
-    sheet.paste(tile, at, large.resize(tile.size, Image.Resampling.LANCZOS))
+    return large.resize(size, Image.Resampling.LANCZOS)
 
 
 def _wrap(text: str, font: Font, width: int, most: int) -> list[str]:

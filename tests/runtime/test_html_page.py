@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from duch.errors import ImageError
+from duch.errors import ConfigError, ImageError
 from duch.html_page import html_page
 
 from .some_hits import some_chip, some_hit
@@ -128,6 +128,25 @@ def test_the_query_stands_above(red: Path) -> None:
     assert Page(html_page(str(red), [])).images == []  # a string is a sentence
     with pytest.raises(ImageError, match="does not exist"):
         html_page(red.with_name("none.png"), [])
+
+
+def test_more_hits_than_a_browser_can_show_are_refused() -> None:
+    with pytest.raises(ConfigError, match="a page of 10,001 hits; wanted at most 10,000"):
+        html_page("planes", [some_hit()] * 10_001)
+
+
+def test_hits_at_one_distance_have_one() -> None:
+    assert (
+        Page(html_page("a", [some_hit(distance=1), some_hit(2, distance=1)])).texts["p"][1] == "2 hits, each 1 bit away"
+    )
+
+
+def test_texts_without_an_end_are_cut() -> None:
+    sentence = some_hit(modality="text", uri=None, text="y" * 50_000, id="x" * 50_000)
+    page = html_page("planes", [sentence, some_hit(2, attributes={"a": ["z" * 50_000]})])
+    assert len(page) < 25_000
+    assert "y…" in page
+    assert "x…" in page
 
 
 @pytest.mark.parametrize(("n", "words"), [(0, "No hits."), (1, "1 hit, 2 bits away"), (3, "3 hits, 2 to 6 bits away")])

@@ -330,6 +330,12 @@ def test_files_of_the_gallery_are_not_drawn_over(world: Path, tmp_path: Path, na
     assert duch(*search, "--sheet", copy / "images" / "sheet.png").exit_code == 0
 
 
+def test_a_format_that_cannot_hold_a_sheet_is_told(world: Path, tmp_path: Path) -> None:
+    result = duch("search", world / "gallery", "a river", "--sheet", tmp_path / "x.xbm")
+    fails(result, "x.xbm cannot be drawn: cannot write mode RGB as XBM; wanted .png")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_closed_stdout_is_told(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from duch.search_outputs import Outputs
 

@@ -162,5 +162,9 @@ def test_settings_and_queries_that_make_no_sheet_are_refused(tmp_path: Path) -> 
         contact_sheet("a", [hit(1)], columns=0)
     with pytest.raises(ConfigError, match="tile size is 9; wanted at least 64"):
         contact_sheet("a", [hit(1)], tile_size=9)
+    with pytest.raises(
+        ConfigError, match=r"a sheet of 5,000 hits has .* pixels from top to bottom, wanted at most 65,500"
+    ):
+        contact_sheet("a", [hit(1)] * 5_000)
     with pytest.raises(ImageError, match="does not exist"):
         contact_sheet(tmp_path / "none.png", [hit(1)])
