@@ -156,7 +156,8 @@ class Outputs:
         if self.stac is not None:
             from .stac_items import item_collection
 
-            items = item_collection(hits, fingerprint=fingerprint, n_bits=n_bits)
+            folder = None if self._is_stdout("stac") else self.stac.parent
+            items = item_collection(hits, fingerprint=fingerprint, n_bits=n_bits, folder=folder)
             _write(self.stac, json_bytes(items, indent=None))
         for path in self.files.values():
             click.echo(f"wrote {display_path(path)}", err=True)

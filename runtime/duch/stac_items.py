@@ -8,11 +8,13 @@ What belongs to the search is under `duch:`.
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote, unquote_to_bytes
 
 from .captions import time_text
 from .geojson import bbox_of, geometry_of, renamed
@@ -37,15 +39,19 @@ _PARAMETERS = {"bands": "bands", "range": "range", "chip": "chip_size", "setting
 _LONGEST = 120  # characters of an id, so that it can name a file
 
 
-def item_collection(hits: Iterable[Hit], *, fingerprint: str, n_bits: int) -> dict[str, Any]:
+def item_collection(
+    hits: Iterable[Hit], *, fingerprint: str, n_bits: int, folder: Path | None = None
+) -> dict[str, Any]:
     """An ItemCollection with an item for each hit, in their order; JSON values all through.
 
     Args:
         hits: what was found.
         fingerprint: of the bundle that made the codes, 64 hex digits.
         n_bits: length of the codes.
+        folder: of the file that this is written to, which links are relative to; without one they are absolute. The
+            link to a file that is missing is its uri.
     """
-    features = [_item(hit, fingerprint, n_bits) for hit in hits]
+    features = [_item(hit, fingerprint, n_bits, folder) for hit in hits]
     return {"type": "FeatureCollection", "features": features}
 
 
@@ -57,7 +63,7 @@ def item_id(tile_id: str) -> str:
     return f"{readable}-{zlib.crc32(tile_id.encode('utf-8', 'surrogatepass')):08x}"
 
 
-def _item(hit: Hit, fingerprint: str, n_bits: int) -> dict[str, Any]:
+def _item(hit: Hit, fingerprint: str, n_bits: int, folder: Path | None) -> dict[str, Any]:
     properties, extensions = _properties(hit, fingerprint, n_bits)
     item: dict[str, Any] = {
         "type": "Feature",
@@ -70,13 +76,22 @@ def _item(hit: Hit, fingerprint: str, n_bits: int) -> dict[str, Any]:
         item["bbox"] = bbox
     links, assets = [], {}
     if hit.uri is not None:
-        scene = {"href": hit.uri}
+        scene = {"href": _href(hit.uri, hit.path, folder)}
         if known := _TYPES.get(PurePosixPath(hit.uri).suffix.lower()):
             scene["type"] = known
         assets["data"] = {**scene, "roles": ["data"]}
         if hit.window is not None:
             links.append({"rel": "emb:source-data", **scene})
     return {**item, "properties": properties, "links": links, "assets": assets}
+
+
+def _href(uri: str, path: Path | None, folder: Path | None) -> str:
+    """A link to the file of a hit: a URI reference, in which all that could mean something else is escaped."""
+    if path is None:
+        return quote(unquote_to_bytes(uri.encode("utf-8", "replace")))
+    if folder is None:
+        return Path(os.path.realpath(path)).as_uri()
+    return quote(os.fsencode(os.path.relpath(os.path.realpath(path), os.path.realpath(folder))))
 
 
 def _properties(hit: Hit, fingerprint: str, n_bits: int) -> tuple[dict[str, Any], list[str]]:

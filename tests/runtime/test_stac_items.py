@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urljoin
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from duch.ids import path_to_id
 from duch.stac_items import item_collection, item_id
 from duch.tile import Hit
 
@@ -93,6 +96,24 @@ def test_a_box_off_the_map_is_no_place() -> None:
     (item,) = items(some_hit(footprint=(0.0, -1e308, 1.0, 1e308)))
     assert item["geometry"] is None
     assert "bbox" not in item
+
+
+@pytest.mark.parametrize("name", ["a b#1?.tif", "100%.tif", "javascript:alert(1)", "ü\n\x1b.tif"])
+def test_a_link_leads_to_the_file(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "scenes" / name
+    (tmp_path / "out").mkdir()
+
+    def link(folder: Path | None, **known: Any) -> str:
+        hit = some_hit(uri=path_to_id(name), **known)
+        (item,) = item_collection([hit], fingerprint=FINGERPRINT, n_bits=64, folder=folder)["features"]
+        href: str = item["assets"]["data"]["href"]
+        assert re.fullmatch(r"[A-Za-z0-9._~%/:-]+", href)
+        return href
+
+    written = (tmp_path / "out" / "hits.json").as_uri()
+    for folder in (tmp_path / "out", None):
+        assert unquote(urljoin(written, link(folder, path=file))) == unquote(file.as_uri())
+    assert unquote(urljoin(file.as_uri(), link(tmp_path))) == unquote(file.as_uri())  # missing: as from the root
 
 
 def test_a_sentence_is_an_item_without_a_file() -> None:
