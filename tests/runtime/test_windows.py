@@ -98,8 +98,8 @@ def test_a_line_of_100_000_pixels() -> None:
         ((10, 10), (100, 100), 75),
         ((5, 20), (200, 50), 150),
         ((3, 3), (333, 333), 250),
-        ((1e9, 10), (1, 100), 1),
-        ((0.5, 1e6), (2000, 1), 1500),
+        ((250, 10), (4, 100), 3),
+        ((0.5, 225), (2000, 4), 1500),
     ],
 )
 def test_another_ground_sampling_distance(own: tuple[float, float], sides: tuple[int, int], stride: int) -> None:
@@ -113,6 +113,12 @@ def test_a_ground_sampling_distance_that_is_not_known(own: Any) -> None:
     with pytest.raises(SceneError, match=r"pixels of a\.tif on the ground is not known; leave out --gsd"):
         grid_of(500, 500, ChipSettings(gsd=10), gsd=own, name="a.tif")
     assert isinstance(grid_of(500, 500, ChipSettings(), gsd=own), Grid)
+
+
+@pytest.mark.parametrize("own", [(1e9, 10), (10, 1000)])
+def test_a_chip_of_hardly_a_pixel(own: tuple[float, float]) -> None:
+    with pytest.raises(SceneError, match=r"pixels of a\.tif, which are .* m; wanted at least 4 a side, .* in metres"):
+        grid_of(500, 500, ChipSettings(size=100, gsd=10), gsd=own, name="a.tif")
 
 
 @pytest.mark.parametrize("own", [0.1, 1e-300])

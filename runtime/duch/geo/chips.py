@@ -49,8 +49,8 @@ def count_chips(scene: Scene, settings: ChipSettings) -> int:
     """How many chips a scene has, those without data too.
 
     Raises:
-        SceneError: its ground sampling distance is needed and not known, or chips would be too large or
-            too many.
+        SceneError: its ground sampling distance is needed and not known, or chips would be too large, too
+            small or too many.
     """
     return len(_grid(scene, settings))
 

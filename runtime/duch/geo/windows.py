@@ -13,6 +13,8 @@ from .settings import ChipSettings, Edge
 
 # Pixels of a scene in one chip: 5,792 a side. A chip and what its resampling needs then take below 1 GB.
 MOST_PIXELS = 2**25
+# A side of a chip before it is enlarged; fewer show nothing, and are likely a --gsd that was meant in degrees.
+_FEWEST_PIXELS = 4
 # In a scene. What is known of its chips is in memory until all of them are stored: 2.4 kB each, 1.3 GB.
 MOST_CHIPS = 500_000
 
@@ -63,14 +65,19 @@ def grid_of(
         name: of the scene, for errors.
 
     Raises:
-        SceneError: the scene's ground sampling distance is needed and not known, or chips would be too large or too
-            many.
+        SceneError: the scene's ground sampling distance is needed and not known, or chips would be too large, too
+            small or too many.
     """
     across = down = settings.size
     if settings.gsd is not None:
         if gsd is None or not all(0 < own < math.inf for own in gsd):
             raise SceneError(f"the size of the pixels of {name} on the ground is not known; leave out --gsd for it")
-        across, down = (max(1, round(min(settings.size * settings.gsd / own, MOST_PIXELS))) for own in gsd)
+        across, down = (round(min(settings.size * settings.gsd / own, MOST_PIXELS)) for own in gsd)
+        if min(across, down) < _FEWEST_PIXELS:
+            raise SceneError(
+                f"a chip would be {across:,} x {down:,} pixels of {name}, which are {gsd[0]:.4g} x {gsd[1]:.4g} m; "
+                f"wanted at least {_FEWEST_PIXELS} a side, so a larger --gsd, in metres"
+            )
     if across * down > MOST_PIXELS:
         raise SceneError(
             f"a chip would be {across:,} x {down:,} pixels of {name}; wanted at most {MOST_PIXELS:,} in all, "
