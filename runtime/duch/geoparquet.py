@@ -59,7 +59,7 @@ def _table(pa: Any, hits: Sequence[Hit], geometries: Sequence[dict[str, Any] | N
     }
     for name in dict.fromkeys(name for row in rows for name in row):
         if name not in columns:
-            columns[name] = _attribute(pa, [row.get(name) for row in rows])
+            columns[_utf8(name)] = _attribute(pa, [row.get(name) for row in rows])
     columns[_GEOMETRY] = pa.array(
         [None if geometry is None else to_wkb(geometry) for geometry in geometries], pa.binary()
     )
@@ -81,10 +81,12 @@ def _attribute(pa: Any, values: Sequence[Any]) -> Any:
 
 
 def _texts(pa: Any, values: Sequence[str | None]) -> Any:
-    # A strange catalog can hold lone surrogates, which are no UTF-8.
-    return pa.array(
-        [None if value is None else value.encode("utf-8", "backslashreplace").decode() for value in values], pa.string()
-    )
+    return pa.array([None if value is None else _utf8(value) for value in values], pa.string())
+
+
+def _utf8(text: str) -> str:
+    """Without lone surrogates, which a strange catalog can hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _metadata(geometries: Sequence[dict[str, Any] | None]) -> dict[str, Any]:

@@ -105,6 +105,10 @@ def test_attributes_with_the_names_of_columns_stay_beside_them(tmp_path: Path) -
     assert columns["geometry"] == ("binary", [None])
 
 
+def test_a_name_that_is_no_utf_8_is_a_column(tmp_path: Path) -> None:
+    assert columns_of([{"\ud800": 1}], tmp_path)["\\ud800"] == ("int64", [1])
+
+
 def test_no_hits_are_an_empty_table(tmp_path: Path) -> None:
     geopandas = pytest.importorskip("geopandas")
     file = tmp_path / "hits.parquet"
