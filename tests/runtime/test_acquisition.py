@@ -192,3 +192,9 @@ def test_tags_are_read_from_real_files(tmp_path: Path) -> None:
         assert acquisition_of(dataset, plain) == (us(2024, 6, 1, 10, 20, 30), {})
     with open_raster(full) as dataset:
         assert acquisition_of(dataset, full) == (us(2011, 5, 1, 13), {"sensor": "WV02", "cloud_cover": 3.0})
+
+
+def test_a_tag_of_megabytes_is_not_kept_with_every_chip() -> None:
+    item = Item(id="i" * 10**6)
+    known = acquisition_of(Tags({"SATELLITEID": "s" * 10**6}), Path("a.tif"), item=item).attributes
+    assert known == {"sensor": "s" * 255, "item": "i" * 255}

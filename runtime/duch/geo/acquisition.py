@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Attributes that chips get from their scene's pixels and settings, which a name cannot know better.
 _OWN_ATTRIBUTES = ("geometry", "crs", "gsd", "nodata", "bands", "range", "chip", "scene_chips", "settings", "item")
+# As long as a file's name may be. Every chip of the scene bears the text, and a tag may hold megabytes.
+_LONGEST_TEXT = 255
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # 2024:06:01 10:20:30 (TIFF), 20240601T102030Z and 2024-06-01T10:20:30.123456789+02:00 (ISO 8601), 20240601_102030.
 _TIME = re.compile(
@@ -40,6 +42,8 @@ class Acquisition(NamedTuple):
 def acquisition_of(dataset: Any, path: Path, *, pattern: str | None = None, item: Item | None = None) -> Acquisition:
     """How a scene was taken. Its name counts before its STAC item, that before IMAGERY tags, those before TIFF's own.
 
+    Texts are cut off after 255 characters.
+
     Args:
         dataset: the scene, open in rasterio.
         path: its file.
@@ -56,7 +60,11 @@ def acquisition_of(dataset: Any, path: Path, *, pattern: str | None = None, item
     if pattern is not None:
         sources.append(_from_name(path, pattern))
     times = [source.time_us for source in sources if source.time_us is not None]
-    attributes = {name: value for source in sources for name, value in source.attributes.items()}
+    attributes = {
+        name: value[:_LONGEST_TEXT] if isinstance(value, str) else value
+        for source in sources
+        for name, value in source.attributes.items()
+    }
     return Acquisition(times[-1] if times else None, attributes)
 
 
