@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from .captions import centre_of, time_text
+from .captions import centre_of, is_on_map, time_text
 from .display import printable
 from .tile import Hit
 
@@ -25,7 +25,8 @@ def _line(hit: Hit, *, timed: bool, placed: bool) -> str:
         text = time_text(hit.time_us)
         line += f"  {'' if text is None else text[:19] + 'Z':20}"
     if placed:
-        line += " " * 20 if hit.footprint is None else "  {:>9.4f} {:>8.4f}".format(*centre_of(hit.footprint))
+        box = hit.footprint
+        line += "  {:>9.4f} {:>8.4f}".format(*centre_of(box)) if box is not None and is_on_map(box) else " " * 20
     return f"{line}  {printable(hit.id)}{f'  {printable(hit.text)}' if hit.text else ''}"
 
 

@@ -19,9 +19,11 @@ from duch.encoder import Encoder
 from duch.errors import ConfigError
 from duch.filters import time_us
 from duch.gallery import Gallery, Tile
+from duch.hits_table import hits_table
 from duch.ids import Window, chip_id
 
 from .resigned import TINY
+from .some_hits import some_hit
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 40), "blue": (30, 40, 200), "grey": (128, 128, 128)}
 NOON = time_us("2024-06-01T12:00:05.25")
@@ -240,6 +242,12 @@ def test_the_table_shows_time_and_place_where_they_are_known(world: Path) -> Non
     assert by_id["s.tif#0,0,224,224"][13:].split()[1:3] == ["179.8000", "-17.5000"]
     assert by_id["s.tif#168,0,224,224"][13:].split()[1:3] == ["-179.9000", "-17.5000"]
     assert max(map(len, lines)) <= 100
+
+
+def test_a_place_off_the_map_is_blank_in_the_table() -> None:
+    near, far = hits_table([some_hit(footprint=(8, 47, 9, 48)), some_hit(2, footprint=(0, 1e300, 1, 1e300))])[1:]
+    assert near.split()[2:4] == ["8.5000", "47.5000"]
+    assert len(far) == len(near)
 
 
 def test_the_table_is_plain_where_neither_is_known(world: Path) -> None:
