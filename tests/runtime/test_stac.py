@@ -392,7 +392,7 @@ PLACES = [
 
 
 @given(place=st.sampled_from(PLACES), value=JSON, in_collection=st.booleans())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_any_json_in_an_item_is_a_scene_or_a_line(
     tmp_path_factory: pytest.TempPathFactory, place: tuple[str, ...], value: Any, in_collection: bool
 ) -> None:
