@@ -47,7 +47,7 @@ _MOST_SECONDS = 86_400
     metavar="SECONDS",
     help="A scene is taken when its size and time of modification have not changed for so long.",
 )
-@click.option("--once", is_flag=True, help="Take what is there and end; the exit code is 1 if a scene was skipped.")
+@click.option("--once", is_flag=True, help="Take what is there and end; the exit code is 1 if a scene cannot be used.")
 @click.option("--root", type=PATH, help="Folder that tile ids are relative to; by default the gallery's, or INCOMING.")
 @provider_options
 @expect_fingerprint_option

@@ -225,7 +225,7 @@ def test_a_scene_that_cannot_be_used_is_told_once_and_holds_up_nothing(
         assert {name: (event["level"], event["event"]) for name, event in events.items()} == {
             "cut.tif": ("warning", "skipped"),
             "deep.tif": ("error", "skipped"),
-            "empty.tif": ("warning", "skipped"),
+            "empty.tif": ("info", "skipped"),
             "good.tif": ("info", "indexed"),
         }
         assert "--bands" in events["deep.tif"]["reason"]
@@ -237,6 +237,13 @@ def test_a_scene_that_cannot_be_used_is_told_once_and_holds_up_nothing(
         while running.event()["scene"] != "deep.tif":
             pass
     assert sorted(codes(tmp_path / "g")) == sorted([*chips_of("cut.tif"), *chips_of("deep.tif"), *chips_of("good.tif")])
+
+
+def test_a_scene_without_data_is_no_failure(tmp_path: Path, encoder: Encoder, incoming: Path) -> None:
+    write_scene(incoming / "empty.tif", np.zeros((3, SIDE, SIDE), "uint8"), colors=("red", "green", "blue"), nodata=0)
+    report, (event,) = once(encoder, incoming, tmp_path / "g")
+    assert (event["event"], event["scene"]) == ("skipped", "empty.tif")
+    assert (report.empty, report.skipped) == (1, 0)  # what is skipped is the exit code
 
 
 def test_a_mistake_of_ours_at_one_scene_holds_up_nothing(

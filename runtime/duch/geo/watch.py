@@ -46,11 +46,13 @@ class WatchReport:
 
     Attributes:
         indexed: scenes whose chips were added or replaced.
+        empty: scenes of which no chip has data enough.
         skipped: scenes that could not be used.
         waiting: scenes that may still have been written when it looked last.
     """
 
     indexed: int = 0
+    empty: int = 0
     skipped: int = 0
     waiting: int = 0
 
@@ -191,10 +193,12 @@ class Watch:
             return
         if stored is None:  # the next look will tell more
             return
-        if not coded.tiles:
-            self._skip(file, SceneError(f"none of its {coded.left_out:,} chips has data enough for --max-nodata"))
-            return
         self._incoming.done(file)
+        if not coded.tiles:  # no fault of the scene: it may be masked as clouds from end to end
+            self._report.empty += 1
+            reason = f"none of its {coded.left_out:,} chips has data enough for --max-nodata"
+            self._log.event("info", "skipped", scene=coded.uri, reason=reason)
+            return
         self._report.indexed += 1
         seconds = time.monotonic() - began
         self._log.event(
