@@ -14,7 +14,15 @@ from .cli_common import open_bundle, print_json
 from .display import display_path, printable
 from .errors import BundleError, InputError
 from .hits_table import hit_as_json, hits_table
-from .options import PATH, Number, expect_fingerprint_option, filter_options, provider_options
+from .options import (
+    PATH,
+    content_of,
+    expect_fingerprint_option,
+    filter_options,
+    max_overlap_option,
+    modality_option,
+    provider_options,
+)
 from .query_options import query_options, warn_of_unknown_words
 from .search_outputs import Outputs, check_out, output_options
 
@@ -28,7 +36,7 @@ if TYPE_CHECKING:
 
 # More than any packet has, also in hexadecimal: a stream without an end is not read to it.
 _MOST_BYTES = 1 << 26
-_MOST_HITS = 65_535  # of an answer packet
+_MOST_HITS = 65_535  # `answer.MAX_HITS`; to import it would load numpy for --help
 _SHOWN = 3  # names in a message
 
 _out_option = click.option("-o", "--out", type=PATH, help="Write to this file; by default to stdout.")
@@ -98,19 +106,9 @@ def _bundle_of(gallery: Gallery | None) -> Path:
 @click.argument("gallery", type=PATH)
 @click.argument("packet", type=PATH)
 @click.option("-k", default=10, show_default=True, type=click.IntRange(1, _MOST_HITS), help="How many hits.")
-@click.option(
-    "--in",
-    "modality",
-    type=click.Choice(["image", "text"]),
-    help="Find only images or only sentences; by default images, or sentences where there are no images.",
-)
+@modality_option
 @filter_options
-@click.option(
-    "--max-overlap",
-    type=Number(0, 1),
-    metavar="SHARE",
-    help="Leave out a hit that shares more than this part of its ground with a nearer one; 0: any ground.",
-)
+@max_overlap_option
 @click.option("--seq", "by_seq", is_flag=True, help="Name hits by number, for a ground station with the same gallery.")
 @click.option("--max-bytes", type=click.IntRange(1), help="Leave out the farthest hits until the packet is no larger.")
 @_form_option
@@ -231,12 +229,7 @@ def _read_query(file: Path) -> QueryPacket:
 
 
 def _read(file: Path) -> bytes:
-    if str(file) != "-":
-        with file.open("rb") as stream:
-            return stream.read(_MOST_BYTES)
-    if sys.stdin is None:  # as Python has it where the shell closed it
-        raise InputError("stdin is closed; wanted a packet")
-    return sys.stdin.buffer.read(_MOST_BYTES)
+    return content_of(file, "a packet", _MOST_BYTES)
 
 
 def _check_out(out: Path | None, gallery: Path | None, *, raw: bool) -> None:

@@ -13,7 +13,14 @@ from .cli_common import open_bundle, print_json
 from .display import display_path
 from .errors import InputError
 from .hits_table import hit_as_json, hits_table
-from .options import PATH, Number, expect_fingerprint_option, filter_options, provider_options
+from .options import (
+    PATH,
+    expect_fingerprint_option,
+    filter_options,
+    max_overlap_option,
+    modality_option,
+    provider_options,
+)
 from .query_options import picture_or_text, query_options, warn_of_unknown_words
 from .search_outputs import output_options
 
@@ -31,19 +38,9 @@ _MOST_HITS = 1_000_000  # more would be a slip of the keyboard
 @click.argument("gallery", type=PATH)
 @query_options
 @click.option("-k", default=10, show_default=True, type=click.IntRange(1, _MOST_HITS), help="How many hits.")
-@click.option(
-    "--in",
-    "modality",
-    type=click.Choice(["image", "text"]),
-    help="Find only images or only sentences; by default images, or sentences where there are no images.",
-)
+@modality_option
 @filter_options
-@click.option(
-    "--max-overlap",
-    type=Number(0, 1),
-    metavar="SHARE",
-    help="Leave out a hit that shares more than this part of its ground with a nearer one; 0: any ground.",
-)
+@max_overlap_option
 @click.option("--bundle", type=PATH, help="The bundle; by default DUCH_BUNDLE, else the one the gallery remembers.")
 @click.option("--root", type=PATH, help="Folder of the image files; by default the one the gallery remembers.")
 @click.option("--verify", is_flag=True, help="Check every code, column and value of the gallery first.")

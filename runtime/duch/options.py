@@ -56,6 +56,18 @@ class Number(click.FloatRange):
         return number
 
 
+modality_option = click.option(
+    "--in",
+    "modality",
+    type=click.Choice(["image", "text"]),
+    help="Find only images or only sentences; by default images, or sentences where there are no images.",
+)
+max_overlap_option = click.option(
+    "--max-overlap",
+    type=Number(0, 1),
+    metavar="SHARE",
+    help="Leave out a hit that shares more than this part of its ground with a nearer one; 0: any ground.",
+)
 expect_fingerprint_option = click.option("--expect-fingerprint", metavar="HEX", help="Refuse any bundle but this one.")
 
 
@@ -122,7 +134,7 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "tile_ids",
             multiple=True,
             metavar="ID",
-            callback=_no_empty_id,
+            callback=no_empty_id,
             help="Only this tile; may be given again.",
         ),
         click.option(
@@ -186,13 +198,19 @@ def _area_of(file: Path) -> Area:
     from .geo.area import Area
     from .geo.area_geojson import MOST_BYTES
 
-    content = _content(file, "an area as GeoJSON", MOST_BYTES + 1)
+    content = content_of(file, "an area as GeoJSON", MOST_BYTES + 1)
     return Area.from_geojson(content, name="stdin" if str(file) == "-" else display_path(file))
 
 
-def _no_empty_id(ctx: click.Context, param: click.Parameter, tile_ids: tuple[str, ...]) -> tuple[str, ...]:
+def no_empty_id(ctx: click.Context, param: click.Parameter, tile_ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Callback of an option: refuse an empty id, which comes from an unset variable of the shell.
+
+    Raises:
+        InputError: one of the ids is empty.
+    """
     if "" in tile_ids:
-        raise InputError("'--id' is empty; wanted the id of a tile, so look at the variable it comes from")
+        name = param.get_error_hint(ctx)
+        raise InputError(f"{name} is empty; wanted the id of a tile, so look at the variable it comes from")
     return tile_ids
 
 
@@ -203,7 +221,7 @@ def lines_of(file: Path) -> list[str]:
         FilterError: a line is no UTF-8.
         InputError: stdin is closed.
     """
-    raw = _content(file, "ids, one a line")
+    raw = content_of(file, "ids, one a line")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -214,8 +232,18 @@ def lines_of(file: Path) -> list[str]:
     return [line for line in (line.removesuffix("\r") for line in text.split("\n")) if line]
 
 
-def _content(file: Path, wanted: str, most: int = -1) -> bytes:
-    """The bytes of a file, or of stdin where it is called `-`; not more than `most` of them."""
+def content_of(file: Path, wanted: str, most: int = -1) -> bytes:
+    """The bytes of a file, or of stdin where it is called `-`.
+
+    Args:
+        file: its path.
+        wanted: what it should hold, for errors.
+        most: read no more bytes than this; all of them where it is -1.
+
+    Raises:
+        InputError: stdin is closed.
+        OSError: the file cannot be read.
+    """
     if str(file) != "-":
         with file.open("rb") as stream:
             return stream.read(most)

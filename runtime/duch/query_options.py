@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import InputError
-from .options import PATH
+from .options import PATH, no_empty_id
 
 if TYPE_CHECKING:
     from .combine import Query
@@ -46,11 +45,11 @@ def query_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     decorated: Callable[..., Any] = with_query
     for option in (
-        _option("--not-tile", "not_tiles", callback=_no_empty_id, metavar="ID", help="Find what is unlike this tile."),
+        _option("--not-tile", "not_tiles", callback=no_empty_id, metavar="ID", help="Find what is unlike this tile."),
         _option("--not-image", "not_images", type=PATH, help="Find what is unlike this image."),
         _option("--not-words", "not_words", metavar="WORDS", help="Find what is unlike these words, such as clouds."),
         _option(
-            "--tile", "tiles", callback=_no_empty_id, metavar="ID", help="Search with this tile or chip of the gallery."
+            "--tile", "tiles", callback=no_empty_id, metavar="ID", help="Search with this tile or chip of the gallery."
         ),
         _option("--image", "images", type=PATH, help="Search with this image; what is given is added up."),
         _option("--words", "more_words", metavar="WORDS", help="Search with these words too."),
@@ -77,9 +76,3 @@ def picture_or_text(query: Query) -> Path | str:
 
 def _option(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option(*names, multiple=True, **settings)
-
-
-def _no_empty_id(ctx: click.Context, param: click.Parameter, tile_ids: tuple[str, ...]) -> tuple[str, ...]:
-    if "" in tile_ids:
-        raise InputError(f"{param.get_error_hint(ctx)} is empty; wanted the id of a tile, so look at its variable")
-    return tile_ids
