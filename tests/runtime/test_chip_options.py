@@ -88,6 +88,7 @@ def test_an_option_without_a_size_of_chips_is_refused(name: str) -> None:
         ("--chip 64 --range 0:3000,", "--range is '0:3000,'; wanted LOW:HIGH"),
         ("--chip 64 --range 0:nan", "--range is '0:nan'; wanted LOW:HIGH"),
         ("--chip 64 --range 0:inf", "wanted two numbers that rise"),
+        ("--chip 64 --range -1e308:1e308", "wanted two numbers that rise"),  # too far apart: all would be black
         ("--chip 64 --range 9:9", "wanted two numbers that rise"),
         ("--chip 64 --range 0:3:5", "--range is '0:3:5'; wanted LOW:HIGH"),
         ("--chip 64 --range 0:1,0:2", "wanted one, or one for each of three bands"),

@@ -92,7 +92,7 @@ class ChipSettings:
         if self.bands is not None and len(self.bands) == 1 and len(ranges) == 3:
             raise ConfigError("three value ranges are given for one band; wanted one")
         for low, high in ranges:
-            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            if not (low < high and math.isfinite(high - low)):
                 raise ConfigError(f"the value range is {low:g}:{high:g}; wanted two numbers that rise, such as 0:3000")
 
     def _check_pattern(self, pattern: str) -> None:
