@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from duch.errors import ConfigError, SceneError
 from duch.geo.acquisition import Acquisition, acquisition_of, check_pattern, cloud_cover_of, time_us_of
 from duch.geo.settings import ChipSettings
-from duch.geo.stac import Item
+from duch.geo.stac_item import Item
 
 PATTERN = r"^(?P<sensor>S2[AB])_(?P<tile>T\w{5})_(?P<time>\d{8}T\d{6})(?:_(?P<cloud_cover>\d+))?"
 NAME = "S2A_T33UUP_20240601T102030_12.tif"

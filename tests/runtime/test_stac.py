@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 pystac = pytest.importorskip("pystac")
 
 from duch.errors import ConfigError, InputError  # noqa: E402
-from duch.geo.stac import Item, is_stac, item_beside, scenes_of  # noqa: E402
+from duch.geo.stac import is_stac, item_beside, scenes_of  # noqa: E402
+from duch.geo.stac_item import Item  # noqa: E402
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 TIME = datetime(2024, 6, 1, 10, 20, 30, 123456, tzinfo=UTC)

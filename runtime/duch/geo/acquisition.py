@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from duch.errors import ConfigError, SceneError
 
 if TYPE_CHECKING:
-    from .stac import Item
+    from .stac_item import Item
 
 # Attributes that chips get from their scene's pixels and settings, which a name cannot know better.
 _OWN_ATTRIBUTES = ("geometry", "crs", "gsd", "nodata", "bands", "range", "chip", "scene_chips", "settings", "item")

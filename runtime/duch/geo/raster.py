@@ -24,7 +24,7 @@ from .georeference import Georeference, georeference_of
 from .settings import ChipSettings, Range
 
 if TYPE_CHECKING:
-    from .stac import Item
+    from .stac_item import Item
 
 _MOST_BLOCK_BYTES = 2**29
 

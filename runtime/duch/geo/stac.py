@@ -17,8 +17,6 @@ from duch.sources import Skipped
 from .local_files import Unusable, linked_file, open_regular, read_json, text_of
 from .stac_item import Item, item_of, listed, scene_asset
 
-__all__ = ["Item", "SceneSource", "StacScenes", "is_stac", "item_beside", "scenes_of"]
-
 
 class SceneSource(NamedTuple):
     """A scene's file, and the STAC item that describes it."""
