@@ -67,7 +67,7 @@ def progress_bar(title: str) -> Iterator[Progress]:
 
 @contextmanager
 def scenes_bar() -> Iterator[Callable[[ScenesProgress], None]]:
-    """A progress bar on stderr over scenes, with the chips so far and a second; for `index_scenes`."""
+    """A progress bar on stderr over scenes, with the chips so far and how many a second; for `index_scenes`."""
     steps = 1000  # of each scene
     with ExitStack() as around:
         bar: Any = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from duch.ingest_place import is_gone
@@ -44,7 +44,7 @@ class _Seen:
 
     file: ImageFile
     since: float
-    done: bool = field(default=False)
+    done: bool = False
 
 
 class Incoming:
