@@ -114,7 +114,9 @@ def _bundle_of(gallery: Gallery | None) -> Path:
 @_form_option
 @_out_option
 @click.option("--threads", default=0, type=click.IntRange(0), help="Threads of the search; by default one a core.")
+@click.pass_context
 def answer(
+    ctx: click.Context,
     gallery: Path,
     packet: Path,
     k: int,
@@ -135,6 +137,8 @@ def answer(
     from .answering import answer_query
     from .gallery import Gallery
 
+    if str(packet) == "-" and "-" in map(str, (ctx.params["geometry"], ctx.params["ids_file"])):
+        raise InputError("both PACKET and a filter read stdin; wanted a file for one of them")
     asked = _read_query(packet)
     _check_out(out, gallery, raw=raw)
     with Gallery.open(gallery, threads=threads) as opened:
@@ -165,6 +169,8 @@ def hits(packet: Path, query_file: Path | None, gallery: Path | None, root: Path
     from .answering import check_query
     from .packet import bytes_of
 
+    if str(packet) == str(query_file) == "-":
+        raise InputError("both ANSWER and --query read stdin; wanted a file for one of them")
     if gallery is not None and query_file is None:
         raise InputError("--gallery without --query; wanted the packet that was asked too, to compare the gallery with")
     if gallery is None and outputs != replace(Outputs(), as_json=outputs.as_json):

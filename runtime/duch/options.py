@@ -225,9 +225,8 @@ def lines_of(file: Path) -> list[str]:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FilterError(
-            f"line {raw.count(10, 0, error.start) + 1} of {display_path(file)} is no UTF-8; wanted an id"
-        ) from None
+        name = "stdin" if str(file) == "-" else display_path(file)
+        raise FilterError(f"line {raw.count(10, 0, error.start) + 1} of {name} is no UTF-8; wanted an id") from None
     # Not splitlines: an id may hold what Unicode takes for the end of a line.
     return [line for line in (line.removesuffix("\r") for line in text.split("\n")) if line]
 
