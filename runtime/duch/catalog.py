@@ -309,11 +309,14 @@ class Catalog:
         return (tile for tile in tiles if tile.uri == uri and tile.window is not None)
 
     def count_chips(self, uri: str) -> int:
-        """How many live chips the scene at `uri` has."""
-        like_a_chip = "uri = ?3 AND trim(substr(id, length(?1) + 1), '0123456789,-') = ''"
-        query = f"SELECT count(*) FROM tiles WHERE deleted = 0 AND id >= ?1 AND id < ?2 AND {like_a_chip}"
+        """How many live tiles have the id of a chip of the scene at `uri`."""
+        # Of ids alone, which the index holds: rows are 1 kB each, and every scene is asked for at every start.
+        query = (
+            "SELECT count(*) FROM tiles WHERE deleted = 0 AND id >= ?1 AND id < ?2 "
+            "AND trim(substr(id, length(?1) + 1), '0123456789,-') = ''"
+        )
         with sqlite_errors(self.file):
-            return int(self._connection.execute(query, (f"{uri}#", f"{uri}$", uri)).fetchone()[0])
+            return int(self._connection.execute(query, (f"{uri}#", f"{uri}$")).fetchone()[0])
 
     def chip_of(self, uri: str) -> StoredTile | None:
         """One of the live chips of the scene at `uri`; None if it has none. What all chips share stands in each.

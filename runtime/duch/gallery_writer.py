@@ -357,7 +357,7 @@ class GalleryWriter:
         return self._writable()[0].chip_of(uri)
 
     def count_chips(self, uri: str) -> int:
-        """How many live chips the scene at `uri` has."""
+        """How many live tiles have the id of a chip of the scene at `uri`."""
         return self._writable()[0].count_chips(uri)
 
     def _writable(self) -> tuple[Catalog, Generation]:
