@@ -20,7 +20,7 @@ from duch.ids import Window
 from .bands import check_bands, is_8_bits, read_window
 from .gdal import gdal_errors, open_raster
 from .raster import Scene
-from .rows import Rows, sections, seen
+from .rows import Rows, as_pixels, sections
 from .settings import ChipSettings, Range
 from .windows import MOST_PIXELS, Grid, grid_of
 
@@ -120,7 +120,7 @@ def read_chip(path: Path, window: Window, attributes: Mapping[str, Any]) -> Imag
                 f"{name} has {dataset.width} x {dataset.height} pixels; wanted the chip "
                 f"{window.x},{window.y},{window.w},{window.h}"
             )
-        return Image.fromarray(_chip(*seen(*read_window(dataset, bands, inside, name), ranges), window, size))
+        return Image.fromarray(_chip(*as_pixels(*read_window(dataset, bands, inside, name), ranges), window, size))
 
 
 def _how_it_was_read(attributes: Mapping[str, Any], name: str) -> tuple[tuple[int, ...], tuple[Range, ...] | None, int]:

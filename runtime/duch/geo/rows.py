@@ -63,21 +63,24 @@ class Rows:
             return
         end = min(-(-bottom // self._block) * self._block, self._scene.height)
         window = Window(self._left, start, self._right - self._left, end - start)
-        self._kept.append(seen(*self._scene.read_window(window), self._scene.ranges))
+        self._kept.append(as_pixels(*self._scene.read_window(window), self._scene.ranges))
         self._bottom = end
         if len(self._kept) > 1:
             pixels_of, has_data_of = zip(*self._kept, strict=True)
             self._kept = [(np.concatenate(pixels_of), np.concatenate(has_data_of))]
 
     def part(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Pixels of a chip in these rows, and where they have data; without what lies beyond the scene."""
+        """Pixels of a chip in these rows, and where they have data; without what lies beyond the scene.
+
+        Shape: -> (rows, columns, 3), (rows, columns).
+        """
         ((pixels, has_data),) = self._kept
         rows = slice(window.y - self._top, window.y - self._top + window.h)
         columns = slice(window.x - self._left, window.x - self._left + window.w)
         return pixels[rows, columns], has_data[rows, columns]
 
 
-def seen(
+def as_pixels(
     values: NDArray[Any], valid: NDArray[np.bool_], ranges: tuple[Range, ...] | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Pixels of what is read, and where any band has data.

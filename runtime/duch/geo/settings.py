@@ -17,7 +17,7 @@ from .acquisition import check_pattern
 Edge = Literal["shift", "pad", "drop"]
 Range = tuple[float, float]
 
-_MOST_PIXELS = 5_792  # a side: 2^25 pixels, see `windows.MOST_PIXELS`
+_LARGEST_SIDE = 5_792  # pixels: its square is just within `windows.MOST_PIXELS`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +58,8 @@ class ChipSettings:
     pattern: str | None = None
 
     def __post_init__(self) -> None:
-        if not 8 <= self.size <= _MOST_PIXELS:
-            raise ConfigError(f"the chip is {self.size} pixels; wanted 8 to {_MOST_PIXELS}")
+        if not 8 <= self.size <= _LARGEST_SIDE:
+            raise ConfigError(f"the chip is {self.size} pixels; wanted 8 to {_LARGEST_SIDE}")
         if not 0 <= self.overlap < 1:
             raise ConfigError(f"the overlap is {self.overlap}; wanted a share from 0 and below 1, such as 0.25")
         if self.stride < 1:
