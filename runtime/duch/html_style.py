@@ -23,7 +23,7 @@ a { color: var(--accent); text-underline-offset: 2px; }
 img, .none, .cards blockquote { display: block; border-radius: 8px; }
 .with-map { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1.4fr); gap: 28px; align-items: start; }
 .map { position: sticky; top: 28px; }
-.map svg { display: block; width: 100%; max-height: 84vh; background: var(--panel); border: 1px solid var(--line);
+.map svg { display: block; max-width: 100%; max-height: 84vh; background: var(--panel); border: 1px solid var(--line);
   border-radius: 8px; }
 figcaption { margin-top: 8px; font-size: 13px; }
 .map text { font-size: 12px; fill: var(--soft); paint-order: stroke; stroke: var(--panel); stroke-width: 3px;
