@@ -19,7 +19,11 @@ from .display import display_path
 from .errors import InputError
 from .tile import Tile
 
+# By which images and scenes are known in a folder; a scene that is named itself may be called anything.
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif"})
+SCENE_SUFFIXES = frozenset(
+    {".tif", ".tiff", ".gtiff", ".jp2", ".j2k", ".j2c", ".vrt", ".img", ".ntf", ".nitf", ".png", ".jpg", ".jpeg"}
+)
 
 Skipped = tuple[str, str]  # name, reason
 

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from duch.ingest_place import is_gone
-from duch.sources import ImageFile, find_images
-
-from .scenes import SCENE_SUFFIXES
+from duch.sources import SCENE_SUFFIXES, ImageFile, find_images
 
 # What programs call a file, or a folder, that they are still writing: curl and wget, Firefox, WinSCP, Chromium. rsync,
 # and others that rename at the end, write to a hidden file.

@@ -5,19 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from duch.display import display_path
 from duch.errors import InputError
-from duch.sources import Skipped, find_images
+from duch.sources import SCENE_SUFFIXES, Skipped, find_images
 
-if TYPE_CHECKING:
-    from .stac import SceneSource
-
-# By which scenes are known in a folder; one that is named itself may be called anything.
-SCENE_SUFFIXES = frozenset(
-    {".tif", ".tiff", ".gtiff", ".jp2", ".j2k", ".j2c", ".vrt", ".img", ".ntf", ".nitf", ".png", ".jpg", ".jpeg"}
-)
+from .stac import SceneSource, is_stac, scenes_of
 
 
 @dataclass
@@ -52,8 +45,6 @@ def find_scenes(place: str | os.PathLike[str], *, asset: str | None = None) -> F
         InputError: there is nothing, or no scene in it; `asset` without STAC.
         MissingPackageError: a STAC file, and pystac is not installed.
     """
-    from .stac import SceneSource, is_stac
-
     path = Path(place)
     if not path.exists():
         raise InputError(f"{display_path(path)} does not exist; wanted a folder of scenes, a raster or a STAC file")
@@ -70,8 +61,6 @@ def find_scenes(place: str | os.PathLike[str], *, asset: str | None = None) -> F
 
 
 def _of_folder(path: Path) -> FoundScenes:
-    from .stac import SceneSource
-
     folder = Path(os.path.realpath(path))
     found = find_images(folder, SCENE_SUFFIXES)
     name = display_path(path)
@@ -92,8 +81,6 @@ def _of_folder(path: Path) -> FoundScenes:
 
 
 def _of_stac(path: Path, asset: str | None) -> FoundScenes:
-    from .stac import SceneSource, scenes_of
-
     told, skipped = scenes_of(path, asset=asset)
     by_path = {Path(os.path.realpath(source.path)): source for source in told}
     if not by_path and not skipped:

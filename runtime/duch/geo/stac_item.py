@@ -9,10 +9,10 @@ from typing import Any
 
 from duch.display import printable
 from duch.errors import ConfigError, needs_extra, one_line
+from duch.sources import SCENE_SUFFIXES
 
 from .acquisition import cloud_cover_of, time_us_of
 from .local_files import Unusable, text_of
-from .scenes import SCENE_SUFFIXES
 
 _PICTURES = {"thumbnail", "overview"}  # roles of assets that show a scene, but are none
 
