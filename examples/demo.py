@@ -70,7 +70,6 @@ def main(out: Path, *, count: int, epochs: int) -> None:
     duch("search", gallery, "--image", tile, "--sheet", out / "by-tile.png")
 
     incoming, on_the_map = out / "incoming", out / "map"
-    incoming.mkdir()
     mosaic = incoming / "DUCH1_20240601T102030.tif"
     duch("scenes", out / "drawn", "--count", 400, "--seed", 2, "--geotiff", mosaic)
     bands = ("--bands", "3,2,1", "--range", "1:3000", "--pattern", r"(?P<sensor>DUCH\d)_(?P<time>\d{8}T\d{6})")

@@ -59,7 +59,6 @@ def test_every_duch_command_of_the_readme_runs(tmp_path: Path, minilm: Path) -> 
     (tmp_path / "sentences.jsonl").write_text('{"text": "a harbour with many boats", "id": "h1"}\n')
     shutil.copy(next((tmp_path / "my-tiles" / "images").iterdir()), tmp_path / "tile.png")
     (tmp_path / "candidates.txt").write_text("".join(f"{i:05d}.png\n" for i in range(9)))
-    (tmp_path / "incoming").mkdir()
     area = [[10, 47], [11, 47], [11, 48], [10, 48], [10, 47]]
     (tmp_path / "area.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [area]}))
     (tmp_path / "run.toml").write_text("epochs = 2\nbatch_size = 16\n")

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from duch.display import display_path
-from duch.errors import ConfigError, needs_extra
+from duch.errors import needs_extra
 from duch.options import PATH
 
 from .config import TrainConfig
@@ -40,8 +40,8 @@ def scenes(out: Path, count: int, size: int, seed: int, geotiff: Path | None) ->
     with needs_extra(*NEEDS):
         from .progress import bar
         from .scenes import write_mosaic, write_scenes
-    if geotiff is not None and not geotiff.parent.is_dir():
-        raise ConfigError(f"folder {display_path(geotiff.parent)} does not exist; make it first")
+    if geotiff is not None:
+        geotiff.parent.mkdir(parents=True, exist_ok=True)
     with bar(count, "drawing scenes", "scene") as progress:
         file = write_scenes(out, count=count, seed=seed, size=size, on_progress=progress)
     click.echo(f"wrote {count} scenes and {file}")
