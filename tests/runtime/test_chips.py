@@ -262,6 +262,20 @@ def test_batches_of_large_chips_are_small(tmp_path: Path) -> None:
         assert [len(batch.windows) for batch in read_chips(scene, wanted, batch_size=64)] == [1, 1, 1]
 
 
+def test_the_values_of_a_large_chip_are_not_all_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = ramp(3, 1200, 1200, "float64")
+    file = write_scene(tmp_path / "a.tif", values, compress="none")
+    wanted = ChipSettings(size=1200, bands=(1, 2, 3), ranges=((0, 3000),))
+    _, expected, _ = all_chips(file, wanted)
+    monkeypatch.setattr("duch.geo.rows._ROWS_BYTES", 2**22)
+    tracemalloc.start()
+    _, pixels, _ = all_chips(file, wanted, batch_size=1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < values.nbytes  # 35 MB; the pixels take 4 MB, some times over
+    assert np.array_equal(pixels, expected)
+
+
 def test_rows_without_data_are_heard_of(tmp_path: Path) -> None:
     values = np.zeros((1, 96, 64), dtype=np.uint8)
     values[:, 32:64] = 1

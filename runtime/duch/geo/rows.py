@@ -25,10 +25,14 @@ def _block_rows(scene: Scene) -> int:
     return rows if rows <= _MOST_BLOCK_ROWS else 1
 
 
+def _pixel_bytes(scene: Scene) -> int:
+    """Of the values of a pixel, and where they are data."""
+    return sum(np.dtype(scene.dataset.dtypes[band - 1]).itemsize + 1 for band in scene.bands)
+
+
 def sections(scene: Scene, grid: Grid) -> Iterator[Sequence[int]]:
     """The columns at which chips begin, in groups whose rows fit into memory."""
-    pixel = sum(np.dtype(scene.dataset.dtypes[band - 1]).itemsize + 1 for band in scene.bands)
-    across = _ROWS_BYTES // (pixel * (min(grid.height, scene.height) + _block_rows(scene)))
+    across = _ROWS_BYTES // (_pixel_bytes(scene) * (min(grid.height, scene.height) + _block_rows(scene)))
     lefts = grid.lefts
     first = 0
     for place, left in enumerate(lefts):
@@ -48,6 +52,9 @@ class Rows:
     def __init__(self, scene: Scene, left: int, right: int) -> None:
         self._scene, self._left, self._right = scene, left, min(right, scene.width)
         self._block = _block_rows(scene)
+        # Rows read at once: of large chips, the values take several times the memory of their pixels.
+        at_once = _ROWS_BYTES // (_pixel_bytes(scene) * (self._right - left))
+        self._piece = max(1, at_once // self._block) * self._block
         self._top = self._bottom = 0
         self._kept: list[tuple[NDArray[np.uint8], NDArray[np.bool_]]] = []
 
@@ -62,8 +69,11 @@ class Rows:
         if min(bottom, self._scene.height) <= start:
             return
         end = min(-(-bottom // self._block) * self._block, self._scene.height)
-        window = Window(self._left, start, self._right - self._left, end - start)
-        self._kept.append(as_pixels(*self._scene.read_window(window), self._scene.ranges))
+        while start < end:
+            stop = min(start - start % self._block + self._piece, end)
+            window = Window(self._left, start, self._right - self._left, stop - start)
+            self._kept.append(as_pixels(*self._scene.read_window(window), self._scene.ranges))
+            start = stop
         self._bottom = end
         if len(self._kept) > 1:
             pixels_of, has_data_of = zip(*self._kept, strict=True)
