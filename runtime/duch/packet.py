@@ -110,7 +110,7 @@ def check_head(packet: bytes, magic: bytes, least: int) -> None:
     if len(packet) < least:
         raise PacketError(f"{len(packet)} bytes are no packet; wanted {wanted}, which has at least {least}")
     if packet[:2] != magic:
-        found = _NAMES.get(packet[:2], f"what begins with the bytes {packet[:2].hex(' ')}")
+        found = _NAMES.get(packet[:2], f"no packet, as it begins with the bytes {packet[:2].hex(' ')}")
         raise PacketError(f"this is {found}; wanted {wanted}, which begins with {magic.hex(' ')}")
     if packet[2] != VERSION:
         raise PacketError(f"{wanted} of version {packet[2]}; this duch reads version {VERSION}")

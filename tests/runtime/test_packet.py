@@ -70,7 +70,7 @@ PACKET = some_packet()
         (b"", "0 bytes are no packet; wanted a query packet, which has at least 17"),
         (
             b"\x89PNG" + PACKET,
-            "this is what begins with the bytes 89 50; wanted a query packet, which begins with 44 51",
+            "this is no packet, as it begins with the bytes 89 50; wanted a query packet, which begins with 44 51",
         ),
         (b"DA" + PACKET[2:], "this is an answer packet; wanted a query packet"),
         (resealed(PACKET, 2, 2), "a query packet of version 2; this duch reads version 1"),
