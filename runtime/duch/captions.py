@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from .tile import Hit
-
-BBox = tuple[float, float, float, float]
+if TYPE_CHECKING:
+    from .region import BBox  # loads numpy, and `duch search --help` does without it
+    from .tile import Hit
 
 
 def time_text(time_us: int | None) -> str | None:
