@@ -21,7 +21,7 @@ _BANDS = ("blue", "green", "red", "near infrared")
 _TIME = "2024:06:01 10:20:30"  # as TIFF writes it
 
 
-def places_of(count: int, size: int, margin: int) -> tuple[int, int, list[tuple[int, int]]]:
+def _places_of(count: int, size: int, margin: int) -> tuple[int, int, list[tuple[int, int]]]:
     """Where the tiles of a mosaic lie: its width and height, and the left and upper pixel of each, shuffled."""
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
@@ -58,7 +58,7 @@ def write_mosaic(
     images = [dataset.parent / "images" / record["filename"] for record in json.loads(dataset.read_bytes())["images"]]
     with Image.open(images[0]) as first:
         size = first.width
-    width, height, places = places_of(len(images), size, margin)
+    width, height, places = _places_of(len(images), size, margin)
     profile = {
         "driver": "GTiff",
         "width": width,
