@@ -57,6 +57,12 @@ def test_a_scene_without_a_place(tmp_path: Path) -> None:
     assert opened(file, **RGB, unlocated=True)[-1] is None
 
 
+def test_a_disk_that_cannot_be_read_is_one_scenes_matter(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").symlink_to("/proc/self/mem")  # a regular file whose first bytes are an I/O error
+    with pytest.raises(SceneError, match=r"/a\.tif cannot be read: Input/output error$"):
+        opened(tmp_path / "a.tif")
+
+
 def test_a_coordinate_system_that_is_not_named(tmp_path: Path) -> None:
     file = write_scene(tmp_path / "a.tif", (3, 60, 70), place=None, transform=transform_at("utm", 70, 60))
     with pytest.raises(SceneError, match=r"has no place on the map; .* --crs EPSG:NUMBER"):

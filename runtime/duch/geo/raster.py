@@ -122,7 +122,10 @@ def _scene(dataset: Any, path: Path, known: os.stat_result, settings: ChipSettin
 
 
 def _check_whole(path: Path, known: os.stat_result) -> None:
-    length = least_length(path)
+    try:
+        length = least_length(path)
+    except OSError as error:
+        raise SceneError(f"{display_path(path)} cannot be read: {error.strerror}") from error
     if length > known.st_size:
         raise SceneError(
             f"{display_path(path)} is cut off: it has {known.st_size:,} of at least {length:,} bytes; copy it again"
