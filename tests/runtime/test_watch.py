@@ -339,6 +339,21 @@ def test_a_scene_that_is_taken_away_while_it_is_coded_is_let_go(
     assert tiles(tmp_path / "g") == {}
 
 
+def test_a_folder_that_cannot_be_entered_any_more_ends_nothing(
+    tmp_path: Path, encoder: Encoder, incoming: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close() -> None:
+        (incoming / "pass").rename(tmp_path / "away")
+        (incoming / "pass").symlink_to("a" * 300)  # for root no folder is closed, but no name can be so long
+
+    (incoming / "pass").mkdir()
+    scene(incoming / "pass" / "a.tif")
+    after_coding(monkeypatch, close)
+    report, (event,) = once(encoder, incoming, tmp_path / "g")
+    assert (report.indexed, report.skipped) == (0, 0)
+    assert (event["event"], event["scene"]) == ("waiting", "pass/a.tif")
+
+
 def test_another_writer_is_waited_for_with_the_codes_in_hand(
     tmp_path: Path, encoder: Encoder, incoming: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

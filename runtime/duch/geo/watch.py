@@ -21,7 +21,7 @@ from duch.display import display_path
 from duch.errors import DuchError, InputError, SceneError, needs_extra, one_line
 from duch.gallery_writer import Appended, GalleryWriter
 from duch.ids import path_to_id
-from duch.ingest_place import check_batch_size, open_writer, settle_root, wanted_root_of
+from duch.ingest_place import check_batch_size, is_gone, open_writer, settle_root, wanted_root_of
 from duch.optimize import refresh_tables
 from duch.sources import ImageFile
 
@@ -256,7 +256,8 @@ class Watch:
         self._log.event(level, "skipped", scene=self._uri(file), reason=reason)
 
     def _tell_changed(self, file: ImageFile) -> None:
-        if self._path(file.relative).exists():  # else it was moved away, which is its owner's business
+        # What was moved away is its owner's business. Not Path.exists: it raises where a folder may not be entered.
+        if not is_gone(self._path(file.relative)):
             self._log.event("info", "waiting", scene=self._uri(file), reason="it has changed while it was read")
 
     def _tell_unread(self, unread: dict[bytes, str]) -> None:
