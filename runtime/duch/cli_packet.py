@@ -186,7 +186,7 @@ def hits(packet: Path, query_file: Path | None, gallery: Path | None, root: Path
     rows = [_bare_row(received, place) if hit is None else hit_as_json(hit) for place, hit in enumerate(known)]
     if outputs.as_json:
         print_json({"query_crc": f"{received.query_crc:08x}", "cut": received.cut, "hits": rows})
-    elif not outputs.use_stdout:
+    elif not outputs.uses_stdout:
         click.echo("\n".join(_bare_table(received) if gallery is None else hits_table([*filter(None, known)])))
     cut = "; there were more" if received.cut else ""
     click.echo(f"{len(received)} hits of query {received.query_crc:08x}{cut}", err=True)

@@ -97,7 +97,7 @@ def search(
     outputs.write(picture_or_text(query), answer.hits, fingerprint=made_by.fingerprint, n_bits=made_by.n_bits)
     if outputs.as_json:
         print_json({"query": picture_or_text(query), "parts": query.parts, **answer.as_json()})
-    elif not outputs.use_stdout:
+    elif not outputs.uses_stdout:
         click.echo("\n".join(hits_table(answer.hits)))
     if not outputs.as_json:
         click.echo(answer.summary(filtered=filters is not None), err=True)

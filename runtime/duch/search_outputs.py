@@ -66,7 +66,7 @@ class Outputs:
         return {name: path for name in _HELP if (path := getattr(self, name)) is not None and not self._is_stdout(name)}
 
     @property
-    def use_stdout(self) -> bool:
+    def uses_stdout(self) -> bool:
         """Whether stdout is taken, so that no table goes there."""
         return self.as_json or any(map(self._is_stdout, _TO_STDOUT))
 
