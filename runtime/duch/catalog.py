@@ -20,7 +20,7 @@ from urllib.parse import quote
 from .codes import MAX_N_BITS
 from .display import display_path
 from .errors import GalleryCorruptError, GalleryError, GalleryLockedError, GalleryMismatchError, one_line
-from .ids import is_place
+from .ids import is_place, window_of
 from .mapped_file import FORMAT_VERSION
 from .tile import COLUMNS, StoredTile, Value, from_values, row_crc, to_values
 
@@ -311,12 +311,10 @@ class Catalog:
     def count_chips(self, uri: str) -> int:
         """How many live tiles have the id of a chip of the scene at `uri`."""
         # Of ids alone, which the index holds: rows are 1 kB each, and every scene is asked for at every start.
-        query = (
-            "SELECT count(*) FROM tiles WHERE deleted = 0 AND id >= ?1 AND id < ?2 "
-            "AND trim(substr(id, length(?1) + 1), '0123456789,-') = ''"
-        )
+        query = "SELECT id FROM tiles WHERE deleted = 0 AND id >= ? AND id < ?"
         with sqlite_errors(self.file):
-            return int(self._connection.execute(query, (f"{uri}#", f"{uri}$")).fetchone()[0])
+            ids = self._connection.execute(query, (f"{uri}#", f"{uri}$"))
+            return sum(window_of(tile_id, uri) is not None for (tile_id,) in ids)
 
     def chip_of(self, uri: str) -> StoredTile | None:
         """One of the live chips of the scene at `uri`; None if it has none. What all chips share stands in each.
