@@ -34,6 +34,11 @@ def open_bundle(folder: Path, *, expect_fingerprint: str | None, check_all: bool
     return bundle
 
 
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """A number of things in words, such as "1 tile" and "1,521 tiles"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
 def print_json(value: Any) -> None:
     """UTF-8, whatever the locale; bytes of a path that are none are written as \\xff."""
     click.echo(json_bytes(value))

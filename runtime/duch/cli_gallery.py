@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_common import print_json, progress_bar
+from .cli_common import counted, print_json, progress_bar
 from .display import display_path, printable
 from .errors import GalleryCorruptError, InputError
 from .options import PATH, lines_of
@@ -59,14 +59,14 @@ def verify(folder: Path, *, repair: bool, as_json: bool) -> None:
         _show(report.problems)
     if report.problems:
         raise GalleryCorruptError(
-            f"{display_path(folder)} has {_count(len(report.problems), 'problem')}; "
+            f"{display_path(folder)} has {counted(len(report.problems), 'problem')}; "
             f"put right what can be with `duch gallery verify --repair`"
         )
     if not as_json:
         left = f"; leftovers {', '.join(report.leftovers)} go with the next writer" if report.leftovers else ""
         click.echo(
-            f"{display_path(folder)} is whole: {_count(report.n_tiles, 'tile')} in "
-            f"{_count(report.n_batches, 'batch', 'batches')}{left}"
+            f"{display_path(folder)} is whole: {counted(report.n_tiles, 'tile')} in "
+            f"{counted(report.n_batches, 'batch', 'batches')}{left}"
         )
 
 
@@ -85,8 +85,8 @@ def _repair(folder: Path, *, as_json: bool) -> None:
         click.echo(f"taken out: {len(report.taken_out) - _SHOWN:,} more; --json lists all")
     if report.leftovers:
         click.echo(f"leftovers deleted: {', '.join(report.leftovers)}")
-    what = f"{_count(len(report.problems), 'problem')} put right" if report.problems else "nothing was wrong"
-    click.echo(f"{display_path(folder)}: {what}, {_count(len(report.taken_out), 'tile')} taken out")
+    what = f"{counted(len(report.problems), 'problem')} put right" if report.problems else "nothing was wrong"
+    click.echo(f"{display_path(folder)}: {what}, {counted(len(report.taken_out), 'tile')} taken out")
     if report.taken_out:
         click.echo("run `duch index` again to code what was taken out", err=True)
 
@@ -112,7 +112,7 @@ def compact(folder: Path, *, as_json: bool) -> None:
     if as_json:
         print_json({"gallery": folder, "dropped": n_dropped, "bytes_won": won, "readers_hold_the_old": held})
         return
-    click.echo(f"{display_path(folder)}: {_count(n_dropped, 'removed tile')} dropped, {won:,} bytes won")
+    click.echo(f"{display_path(folder)}: {counted(n_dropped, 'removed tile')} dropped, {won:,} bytes won")
     if held:
         click.echo("a reader holds the older files; they go when it has ended and the next writer comes", err=True)
 
@@ -135,7 +135,7 @@ def merge(out: Path, galleries: tuple[Path, ...], on_duplicate: Any, *, as_json:
         print_json({"gallery": out, **asdict(report)})
         return
     replaced = f", {report.replaced:,} replaced by a later one" if report.replaced else ""
-    click.echo(f"{display_path(out)}: {_count(report.n_tiles, 'tile')}{replaced}")
+    click.echo(f"{display_path(out)}: {counted(report.n_tiles, 'tile')}{replaced}")
 
 
 @gallery.command(name="export", short_help="Write a gallery as Parquet, or as CSV and NPY.")
@@ -151,7 +151,7 @@ def export_command(folder: Path, out: Path, *, as_json: bool) -> None:
     if as_json:
         print_json({"export": out, "n_tiles": n_tiles})
         return
-    click.echo(f"{display_path(out)}: {_count(n_tiles, 'tile')}")
+    click.echo(f"{display_path(out)}: {counted(n_tiles, 'tile')}")
 
 
 @gallery.command(name="import", short_help="Add what `duch gallery export` wrote.")
@@ -173,7 +173,7 @@ def import_command(sources: tuple[Path, ...], folder: Path, on_duplicate: Any, *
         print_json({"gallery": folder, **asdict(report)})
         return
     replaced = f", {report.replaced:,} of them for a tile of the same id" if report.replaced else ""
-    click.echo(f"{display_path(folder)}: {_count(report.added, 'tile')} added{replaced}")
+    click.echo(f"{display_path(folder)}: {counted(report.added, 'tile')} added{replaced}")
 
 
 @gallery.command(short_help="Remove tiles by id or expression.")
@@ -222,9 +222,9 @@ def remove(
     if dry_run:
         for tile_id in found:
             click.echo(printable(tile_id))
-    passed_over = f", {_count(len(missing), 'unknown id')}" if missing else ""
+    passed_over = f", {counted(len(missing), 'unknown id')}" if missing else ""
     what = "would be removed" if dry_run else "removed"
-    click.echo(f"{display_path(folder)}: {_count(len(found), 'tile')} {what}{passed_over}", err=dry_run)
+    click.echo(f"{display_path(folder)}: {counted(len(found), 'tile')} {what}{passed_over}", err=dry_run)
 
 
 @gallery.command(short_help="Build tables and indexes for quick searches.")
@@ -251,7 +251,7 @@ def optimize(
     if as_json:
         print_json({"gallery": folder, **asdict(report)})
         return
-    parts = ["no tables" if report.tables is None else f"tables of {_count(report.tables, 'code')}"]
+    parts = ["no tables" if report.tables is None else f"tables of {counted(report.tables, 'code')}"]
     for what, names in (("indexed", report.added), ("index deleted", report.dropped)):
         parts += [f"{what}: {printable(', '.join(names))}"] if names else []
     click.echo(f"{display_path(folder)}: {'; '.join(parts)}")
@@ -267,10 +267,6 @@ def _show(problems: list[Problem]) -> None:
 def _names(ids: list[str]) -> str:
     more = f" and {len(ids) - _SHOWN_IDS:,} more" if len(ids) > _SHOWN_IDS else ""
     return ", ".join(map(repr, ids[:_SHOWN_IDS])) + more
-
-
-def _count(n: int, one: str, many: str | None = None) -> str:
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def _size(folder: Path) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_common import open_bundle, print_json
+from .cli_common import counted, open_bundle, print_json
 from .display import display_path, printable
 from .errors import BundleError, InputError
 from .hits_table import hit_as_json, hits_table
@@ -151,7 +151,7 @@ def answer(
     content = sent.to_bytes()
     _write(content, out, raw=raw)
     cut = f", {len(found) - len(sent)} more cut" if sent.cut else ""
-    click.echo(f"answer to query {asked.crc:08x}: {len(content)} bytes, {len(sent)} hits{cut}", err=True)
+    click.echo(f"answer to query {asked.crc:08x}: {len(content)} bytes, {counted(len(sent), 'hit')}{cut}", err=True)
 
 
 @click.command(short_help="Print the hits of an answer packet.")
@@ -189,7 +189,7 @@ def hits(packet: Path, query_file: Path | None, gallery: Path | None, root: Path
     elif not outputs.uses_stdout:
         click.echo("\n".join(_bare_table(received) if gallery is None else hits_table([*filter(None, known)])))
     cut = "; there were more" if received.cut else ""
-    click.echo(f"{len(received)} hits of query {received.query_crc:08x}{cut}", err=True)
+    click.echo(f"{counted(len(received), 'hit')} of query {received.query_crc:08x}{cut}", err=True)
 
 
 def _write_known(

@@ -138,7 +138,7 @@ def test_the_hits_are_those_of_duch_search(world: Path, tmp_path: Path, options:
     for form in ((), ("--hex",), ("--seq",), ("--seq", "--hex")):
         result = duch("answer", gallery, query, *options, *form, "-o", answer)
         assert works(result) == b""
-        assert f", {len(wanted)} hits" in result.stderr
+        assert f", {len(wanted)} hit{'s'[: len(wanted) != 1]}\n" in result.stderr
         known = json.loads(works(duch("hits", answer, "--query", query, "--gallery", gallery, "--json")))["hits"]
         assert known == wanted
         bare = json.loads(works(duch("hits", answer, "--json")))["hits"]
