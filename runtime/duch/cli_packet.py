@@ -202,7 +202,7 @@ def _write_known(
 
     with Gallery.open(gallery) as opened:
         below = root or opened.root
-        outputs.check_tiles(opened, below)
+        outputs.check_sheet(opened, below)
         known = [
             None if hit is None else replace(hit, path=path_of(hit, below)) for hit in hits_of(received, opened, asked)
         ]

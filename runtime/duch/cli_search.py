@@ -86,7 +86,7 @@ def search(
         retriever = Retriever(
             opened, made_by, root=root, providers=providers, allow_fallback=allow_fallback, threads=threads
         )
-        outputs.check_tiles(opened, retriever.root)
+        outputs.check_sheet(opened, retriever.root)
         modality = _modality_of(retriever, modality)
         answer = _ask(retriever, query, k, modality=modality, filters=filters, max_overlap=max_overlap)
         warn_of_unknown_words(retriever.encoder, query)

@@ -104,7 +104,7 @@ class Outputs:
 
             pyarrow()
 
-    def check_tiles(self, gallery: Gallery, root: Path | None) -> None:
+    def check_sheet(self, gallery: Gallery, root: Path | None) -> None:
         """Refuse to draw over an image or a scene of the gallery. No other output has the name of one.
 
         Args:
