@@ -73,9 +73,9 @@ def main(out: Path, *, count: int, epochs: int) -> None:
     mosaic = incoming / "DUCH1_20240601T102030.tif"
     duch("scenes", out / "drawn", "--count", 400, "--seed", 2, "--geotiff", mosaic)
     bands = ("--bands", "3,2,1", "--range", "1:3000", "--pattern", r"(?P<sensor>DUCH\d)_(?P<time>\d{8}T\d{6})")
-    duch("index", bundles["int8"], incoming, on_the_map, "--chip", 128, "--overlap", 0.5, *bands)
+    duch("index", bundles["int8"], incoming, on_the_map, "--chip", 128, *bands)
     page, footprints = out / "map.html", out / "map.geojson"
-    duch("search", on_the_map, QUERIES["planes"], "--max-overlap", 0.2, "--html", page, "--geojson", footprints)
+    duch("search", on_the_map, QUERIES["planes"], "--html", page, "--geojson", footprints)
 
     words = [*QUERIES.values()] * 20
     tiles = sorted((scenes / "images").iterdir())[:60]
