@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .bundle import Bundle, read_bundle
     from .codes import binarize, pack_codes, unpack_codes
+    from .combine import Query
     from .encoder import Encoder
     from .errors import DuchError
     from .gallery import Gallery
@@ -27,6 +28,7 @@ __all__ = [
     "Gallery",
     "HammingIndex",
     "Hit",
+    "Query",
     "Retriever",
     "Tile",
     "binarize",
@@ -42,6 +44,7 @@ _HOMES = {
     "Gallery": "gallery",
     "HammingIndex": "index",
     "Hit": "tile",
+    "Query": "combine",
     "Retriever": "retriever",
     "Tile": "tile",
     "binarize": "codes",
