@@ -246,7 +246,8 @@ def test_scenes_that_are_gone_are_counted_and_pruned_and_nothing_else_is(tmp_pat
     run(encoder, scenes, tmp_path / "g")
     (scenes / "b.tif").unlink()
     (scenes / "d" / "c.tif").unlink()
-    assert run(encoder, scenes / "a.tif", tmp_path / "g", prune=True).removed == 0  # nothing else was looked at
+    with pytest.raises(InputError, match="is no folder; wanted one for --prune"):
+        run(encoder, scenes / "a.tif", tmp_path / "g", prune=True)  # nothing else would be looked at
     assert run(encoder, scenes / "d" / "..", tmp_path / "g").missing == 2
     report = run(encoder, scenes, tmp_path / "g", prune=True)
     assert (report.removed, report.chips_removed, report.missing) == (2, 12, 0)

@@ -105,13 +105,18 @@ def index_scenes(
         on_progress: called at the beginning, and after every batch and every scene.
 
     Raises:
-        InputError: no scene there, or none that can be opened; it is outside the root, or the gallery has another one.
+        InputError: no scene there, or none that can be opened; it is outside the root, or the gallery has another one;
+            `prune` without a folder.
         ConfigError: settings that do not fit a scene, such as a value range that is missing; scenes before it are safe.
         GalleryError: the gallery cannot be written, or belongs to another bundle.
         MissingPackageError: rasterio is not installed.
     """
     check_batch_size(batch_size)
     found = find_scenes(scenes, asset=asset)
+    if prune and not found.searched:
+        raise InputError(
+            f"{display_path(scenes)} is no folder; wanted one for --prune, to see which of its scenes are gone"
+        )
     wanted_root = wanted_root_of(found.folder, root)
     encoder.load("image")  # what is wrong with it shall leave no empty gallery behind; nor shall useless scenes
     if not is_gallery(gallery_folder):
