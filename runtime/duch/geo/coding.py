@@ -77,7 +77,7 @@ def code_scene(
 
     Args:
         encoder: makes the codes.
-        source: the scene.
+        source: the scene; without an item, one that lies beside it counts.
         settings: how it is cut.
         uri: its id in the gallery.
         batch_size: chips coded at once.
@@ -106,8 +106,10 @@ def _batches(
     from .chips import count_chips, read_chips
     from .footprint import footprints
     from .raster import open_scene
+    from .stac import item_beside
 
-    with open_scene(source.path, settings, source.item) as scene:
+    item = item_beside(source.path) if source.item is None else source.item
+    with open_scene(source.path, settings, item) as scene:
         n_chips = count_chips(scene, settings)
         known = _tile_of_scene(scene, settings, uri)
         none = np.empty((0, image.size, image.size, 3), dtype=np.uint8)

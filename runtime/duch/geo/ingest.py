@@ -27,7 +27,6 @@ from duch.optimize import refresh_tables
 from .coding import CodedScene, code_scene
 from .scenes import FoundScenes, find_scenes
 from .settings import ChipSettings
-from .stac import SceneSource, item_beside
 
 if TYPE_CHECKING:
     from duch.catalog import Catalog
@@ -143,7 +142,7 @@ def index_scenes(
                         report,
                         code_scene(
                             encoder,
-                            source if source.item is not None else SceneSource(source.path, item_beside(source.path)),
+                            source,
                             settings,
                             uri=uri,
                             batch_size=batch_size,

@@ -29,7 +29,7 @@ from .coding import CodedScene, code_scene
 from .incoming import Incoming, Look
 from .ingest import is_current, store_scene
 from .settings import ChipSettings
-from .stac import SceneSource, item_beside
+from .stac import SceneSource
 from .waiting import Stop, Stopped, patiently
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class Watch:
         try:
             return code_scene(
                 self._encoder,
-                SceneSource(path, item_beside(path)),
+                SceneSource(path),
                 self._settings,
                 uri=self._uri(file),
                 batch_size=self._batch_size,
