@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 
 from .cli_common import counted, open_bundle, print_json
 from .display import display_path, printable
-from .errors import BundleError, InputError
+from .errors import InputError
 from .hits_table import hit_as_json, hits_table
 from .options import (
     PATH,
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from .answer import Answer
     from .combine import Query
     from .filters import Filters
-    from .gallery import Gallery
     from .packet import QueryPacket
     from .tile import Hit
 
@@ -75,11 +73,12 @@ def query(
     from .encoder import Encoder
     from .gallery import Gallery
     from .packet import QueryPacket
+    from .retriever import find_bundle
 
     _check_out(out, gallery, raw=raw)
     with nullcontext() if gallery is None else Gallery.open(gallery, threads=threads) as opened:
         encoder = Encoder(
-            open_bundle(bundle or _bundle_of(opened), expect_fingerprint=expect_fingerprint, check_all=False),
+            open_bundle(bundle or find_bundle(opened), expect_fingerprint=expect_fingerprint, check_all=False),
             providers=providers,
             allow_fallback=allow_fallback,
             threads=threads,
@@ -90,16 +89,6 @@ def query(
     warn_of_unknown_words(encoder, query)
     _write(packet.to_bytes(), out, raw=raw)
     click.echo(f"query {packet.crc:08x}: {len(packet.to_bytes())} bytes, {packet.n_bits} bits", err=True)
-
-
-def _bundle_of(gallery: Gallery | None) -> Path:
-    from .retriever import BUNDLE_VARIABLE, find_bundle
-
-    if gallery is not None:
-        return find_bundle(gallery)
-    if named := os.environ.get(BUNDLE_VARIABLE):
-        return Path(named)
-    raise BundleError(f"no bundle to code the query with; name it with --bundle or {BUNDLE_VARIABLE}")
 
 
 @click.command(short_help="Search with a query packet; needs no bundle.")

@@ -226,14 +226,16 @@ class Retriever:
         ]
 
 
-def find_bundle(gallery: Gallery) -> Path:
-    """The bundle of a gallery: the one that DUCH_BUNDLE names, else the one that the gallery remembers.
+def find_bundle(gallery: Gallery | None) -> Path:
+    """The bundle to code queries with: the one that DUCH_BUNDLE names, else the one that the gallery remembers.
 
     Raises:
         BundleError: neither is known, or the remembered one is not there.
     """
     if named := os.environ.get(BUNDLE_VARIABLE):
         return Path(named)
+    if gallery is None:
+        raise BundleError(f"no bundle to code the query with; name it with --bundle or {BUNDLE_VARIABLE}")
     name = display_path(gallery.folder)
     if gallery.bundle_hint is None:
         raise BundleError(f"{name} does not say where its bundle is; name it with --bundle or {BUNDLE_VARIABLE}")
