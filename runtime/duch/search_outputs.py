@@ -117,10 +117,10 @@ class Outputs:
         if self.sheet is None or root is None or not self.sheet.exists():
             return
         from .filters import Filters
-        from .ids import path_to_id
+        from .ids import path_to_place
         from .where import Comparison
 
-        uri = path_to_id(os.path.relpath(os.path.realpath(self.sheet), os.path.realpath(root)))
+        uri = path_to_place(self.sheet, root) or ""
         if gallery.count(filters=Filters(where=Comparison("uri", "=", uri))):
             raise ConfigError(
                 f"{display_path(self.sheet)} is a file of the gallery, and --sheet would replace it; wanted another one"
