@@ -21,6 +21,7 @@ from .captions import distance_text, place_text, short_time, time_text
 from .display import display_path, printable
 from .errors import ConfigError, ImageError
 from .footprint_map import footprint_map
+from .geojson import geometry_of
 from .html_style import SCRIPT, STYLE
 from .pictures import picture_of
 from .preprocess import ImageSource, load_image
@@ -98,7 +99,7 @@ def _summary(hits: Sequence[Hit]) -> str:
 def _map(drawn: str, hits: Sequence[Hit]) -> str:
     if not drawn:
         return ""
-    unplaced = len(hits) - drawn.count('class="footprint"')
+    unplaced = sum(geometry_of(hit) is None for hit in hits)
     left_out = f" {unplaced} of the hits {'has' if unplaced == 1 else 'have'} none." if unplaced else ""
     return f"<figure class=map>{drawn}<figcaption>Footprints in EPSG:4326.{left_out}</figcaption></figure>\n"
 
